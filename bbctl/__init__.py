@@ -1,0 +1,1 @@
+"""Keeps Backbeat alive: the command line, host operations, the practice lab."""

@@ -1,0 +1,1 @@
+"""The practice cluster: real SSH hosts, a real VIP, a sample client."""

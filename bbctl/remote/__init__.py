@@ -1,0 +1,1 @@
+"""Text for the remote shell beside the parser of its answer."""

@@ -1,0 +1,1 @@
+"""Records to screen. Takes records only, asks nothing."""

@@ -1,0 +1,1 @@
+"""The workflow engine: MongoDB is the truth, Redis carries hints, RQ wakes the drain."""
