@@ -1,0 +1,109 @@
+"""The screen: the one way to a console, colours by meaning, and text from outside made harmless.
+
+Colour carries meaning only (red broken, amber in progress or late, green proven, dim for what is fine), and every
+screen reads the same without it. Without a terminal nothing draws and lines are not cut.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+BAD, BUSY, GOOD, DIM = "red", "yellow", "green", "bright_black"
+WIDE = 400  # columns without a terminal: nothing is cut or folded
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """Text from a host or a client with every control character (and text-direction trick) shown, not obeyed."""
+    return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A Rich console that honours NO_COLOR and takes text as it is: no markup, no emoji, no guessing of highlights."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    tty = stream.isatty()
+    return Console(
+        file=stream, markup=False, emoji=False, highlight=False, soft_wrap=not tty,
+        width=None if tty else WIDE, no_color="NO_COLOR" in os.environ or None,
+    )  # fmt: skip
+
+
+def table(*columns: str) -> Table:
+    """A borderless table: header dim, two blanks between columns, nothing cut without a terminal."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM, show_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def draw(*things: Any, stderr: bool = False) -> None:
+    """Print Rich renderables or strings."""
+    where = console(stderr=stderr)
+    for thing in things:
+        where.print(thing)
+
+
+def out(text: str, *, end: str = "\n") -> None:
+    """A finished text to stdout."""
+    _write(sys.stdout, text + end)
+
+
+def err(text: str, *, end: str = "\n") -> None:
+    """A finished text to stderr: progress, remarks, questions."""
+    _write(sys.stderr, text + end)
+
+
+def _write(stream: Any, text: str) -> None:
+    if stream is None:
+        return
+    raw = getattr(stream, "buffer", None)
+    if raw is None:
+        stream.write(text)
+    else:
+        stream.flush()
+        raw.write(text.encode("utf-8", "replace"))
+    stream.flush()
+
+
+def error(message: str, *, next: str | None, refused: bool) -> None:
+    """An error as text: cause first, then the next command."""
+    err(f"{'refused' if refused else 'error'}: {safe(message)}")
+    if next:
+        err(f"next     {safe(next)}")
+
+
+def age(seconds: float | None) -> str:
+    """A duration as people say it: `0.4s`, `42s`, `4m14s`, `6h 3m`, `12d 4h`."""
+    if seconds is None:
+        return "–"
+    s = max(0.0, seconds)
+    if s < 10:
+        return f"{s:.1f}s"
+    if s < 60:
+        return f"{s:.0f}s"
+    if s < 3600:
+        return f"{int(s // 60)}m{int(s % 60):02d}s"
+    if s < 86400:
+        return f"{int(s // 3600)}h {int(s % 3600 // 60)}m"
+    return f"{int(s // 86400)}d {int(s % 86400 // 3600)}h"
+
+
+def clock(seconds: float | None) -> str:
+    """A time of day in UTC, with the date where it is not today's."""
+    if seconds is None:
+        return "–"
+    at, now = datetime.fromtimestamp(seconds, UTC), datetime.now(UTC)
+    return at.strftime("%H:%M:%S" if at.date() == now.date() else "%b %d %H:%M:%S")
