@@ -1,0 +1,101 @@
+"""One file per outside library, and imports that only point down: read from the source, not from good intentions."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# An outside library -> the only places that may import it.
+HOMES: dict[str, tuple[str, ...]] = {
+    "pymongo": ("engine/store.py", "engine/storeadmin.py"),
+    "bson": ("engine/store.py", "engine/storeadmin.py"),
+    "redis": ("engine/hints.py", "engine/worker.py"),
+    "rq": ("engine/hints.py", "engine/worker.py"),
+    "urllib3": ("engine/client.py", "bbctl/alerts.py", "bbctl/lab/"),
+    "uvicorn": ("engine/api.py", "engine/server.py"),
+    "fabric": ("bbctl/ssh.py", "bbctl/lab/"),
+    "paramiko": ("bbctl/ssh.py", "bbctl/knownhosts.py", "bbctl/lab/"),
+    "yaml": ("bbctl/yamlfile.py",),
+    "rich": ("bbctl/render/",),
+    "typer": ("bbctl/cli/",),
+    "ClusterShell": ("bbctl/targets.py",),
+}
+
+# These may know the engine: the commands that run or ask it, and the lab. Host operations never do.
+KNOW_THE_ENGINE = (
+    "bbctl/cli/workflow.py",
+    "bbctl/cli/serve.py",
+    "bbctl/cli/work.py",
+    "bbctl/cli/client.py",
+    "bbctl/cli/queues.py",
+    "bbctl/cli/stores.py",
+    "bbctl/stores.py",
+    "bbctl/keeper.py",
+    "bbctl/lab/",
+    "bbctl/render/workflow.py",
+    "bbctl/render/queues.py",
+)
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("bbctl/**/*.py"), *ROOT.glob("engine/**/*.py")])
+
+
+def imports(path: Path) -> set[str]:
+    """The modules a file imports, wherever in it. Imports only for the type checker count too: they are knowledge."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_an_outside_library_is_imported_in_its_own_files_only(library: str) -> None:
+    strangers = []
+    for path in sources():
+        name = path.relative_to(ROOT).as_posix()
+        if any(i == library or i.startswith(library + ".") for i in imports(path)) and not name.startswith(HOMES[library]):
+            strangers.append(name)
+    assert not strangers
+
+
+def test_the_engine_does_not_know_bbctl() -> None:
+    assert not [p for p in ROOT.glob("engine/**/*.py") if any(i.split(".")[0] == "bbctl" for i in imports(p))]
+
+
+def test_host_operations_do_not_know_the_engine() -> None:
+    knowing = [
+        name
+        for path in ROOT.glob("bbctl/**/*.py")
+        if any(i.split(".")[0] == "engine" for i in imports(path))
+        and not (name := path.relative_to(ROOT).as_posix()).startswith(KNOW_THE_ENGINE)
+    ]
+    assert not knowing
+
+
+def test_packages_hold_a_docstring_only() -> None:
+    for path in [*ROOT.glob("bbctl/**/__init__.py"), *ROOT.glob("engine/**/__init__.py")]:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assert len(body) == 1, f"{path}: an import of a table would drag this in"
+        assert isinstance(body[0], ast.Expr), path
+
+
+def test_imports_inside_functions_stand_in_the_doors_only() -> None:
+    """Such an import hides a ring or a cost; the commands alone may delay one for the sake of start-up."""
+    hidden = []
+    for path in sources():
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("bbctl/cli/", "bbctl/render/", "bbctl/__main__.py")):
+            continue
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                hidden += [f"{name}:{n.lineno}" for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert not hidden
