@@ -1,0 +1,136 @@
+"""Every act, by whom: one JSON line each in `$BBCTL_HOME/audit.jsonl`, chained by hashes.
+
+A line before the act (`intent`) and one after it (`result`). Each holds the hash of the line before it, so an edited,
+deleted or reordered line shows; `audit.head` holds number and hash of the last line, so a cut tail shows too. Writers
+are serialised by an flock. Nothing secret goes in: the words of a call are masked before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bbctl.errors import Failed
+
+ZERO = "0" * 64
+_URL = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+@")
+
+
+def masked(words: Sequence[str]) -> list[str]:
+    """The words of a call with passwords in URLs masked."""
+    return [_URL.sub(r"\1:***@", w) for w in words]
+
+
+def append(home: Path, entry: Mapping[str, Any], *, at: float | None = None) -> str:
+    """Add one act: `operator argv targets decision result run …`. Gives its hash; it is on the disk when this returns."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _held(home) as fd:
+        count, prev = _tail(fd)
+        line: dict[str, Any] = {"seq": count + 1, "at": time.time() if at is None else at, **entry, "prev": prev}
+        line["hash"] = _digest(line)
+        os.write(fd, (json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n").encode("utf-8", "replace"))
+        os.fsync(fd)
+        _head(home, line)
+    return str(line["hash"])
+
+
+def entries(home: Path) -> Iterator[dict[str, Any]]:
+    """All acts, oldest first; lines that are no JSON are left out (`verify` names them)."""
+    for _, value in _lines(home):
+        if value is not None:
+            yield value
+
+
+def verify(home: Path) -> int:
+    """How many lines, all in order. Failed names the first line that is not what was written."""
+    head = _read_head(home)
+    prev, count, marked = ZERO, 0, ZERO
+    for number, value in _lines(home):
+        count = number
+        said = value and value.get("seq") == number and value.get("prev") == prev and value.get("hash") == _digest(value)
+        if not said or value is None:
+            raise Failed(
+                f"{home / 'audit.jsonl'}:{number}: edited, moved, or lines before it are missing",
+                next="compare with a copy elsewhere; the lines before it hold", code="audit-broken",
+            )  # fmt: skip
+        prev = value["hash"]
+        marked = prev if head and head["seq"] == number else marked
+    if head and head["hash"] != marked:  # a writer killed before it moved the head leaves one line more, never fewer
+        raise Failed(
+            f"{home / 'audit.jsonl'}:{count + 1}: the tail is cut off: {head['seq']} lines were written, {count} are there",
+            code="audit-broken",
+        )
+    return count
+
+
+def _digest(line: Mapping[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in line.items() if k != "hash"}, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+@contextmanager
+def _held(home: Path) -> Iterator[int]:
+    fd = os.open(home / "audit.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _tail(fd: int) -> tuple[int, str]:
+    """Number and hash of the last line. Half a line, from a kill in mid-write, is ended so that `verify` names it."""
+    data = _last_piece(fd)
+    if data and not data.endswith(b"\n"):
+        os.write(fd, b"\n")
+    for raw in reversed(data.splitlines()):
+        try:
+            value = json.loads(raw)
+            return int(value["seq"]), str(value["hash"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0, ZERO
+
+
+def _last_piece(fd: int, size: int = 1 << 20) -> bytes:
+    end = os.fstat(fd).st_size
+    return os.pread(fd, size, max(0, end - size))
+
+
+def _lines(home: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    path = home / "audit.jsonl"
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                value = json.loads(raw)
+            except ValueError:
+                value = None
+            yield number, value if isinstance(value, dict) else None
+
+
+def _head(home: Path, line: Mapping[str, Any]) -> None:
+    new = home / "audit.head.new"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, json.dumps({"seq": line["seq"], "hash": line["hash"]}).encode())
+    finally:
+        os.close(fd)
+    new.replace(home / "audit.head")
+
+
+def _read_head(home: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads((home / "audit.head").read_bytes())
+        return value if isinstance(value, dict) and "seq" in value and "hash" in value else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,256 @@
+"""A run's record on disk: what it was about to do, and what came of it.
+
+`$BBCTL_HOME/runs/RUN/journal.jsonl` is the truth: one JSON line an event, synced to disk before the act that it
+announces. The process that carries a run out holds an flock on it; when that process dies, however it dies, the kernel
+lets go, and `resume` may go on. `record.json` beside it is the same, folded, for other programs. The journal holds the
+token that owns the locks on the hosts, so it is readable by its owner alone.
+
+Events: `begin` (what was asked for), `resume` (a new holder, a new token), `intent` (about to do a step), `step` (done),
+`note` (facts of a host: old process, hung, killed pid, evidence), `host` (its outcome), `end`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from bbctl.errors import ConfigError, Refused, UsageError
+from bbctl.model import HostOutcome, HostRecord, RunOutcome, RunRecord, StepOutcome, StepRecord
+
+Event = Mapping[str, Any]
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Journal:
+    """One run's journal, held by this process from `create` or `reopen` until `close` (or death)."""
+
+    def __init__(self, folder: Path, fd: int, now: Callable[[], float]) -> None:
+        self.folder = folder
+        self._fd = fd
+        self._now = now
+        self._guard = threading.Lock()
+        self.events: list[Event] = [*_parse(_content(fd), folder / "journal.jsonl")]
+
+    @classmethod
+    def create(cls, home: Path, begin: Mapping[str, Any], *, now: Callable[[], float] = time.time) -> Journal:
+        """A new run with a new id and a new token. `begin` says what was asked for; `run`, `token`, `at` are added."""
+        runs = home / "runs"
+        _private(runs)
+        while True:
+            run = f"r-{secrets.token_hex(3)}"
+            try:
+                (runs / run).mkdir(mode=0o700)
+                break
+            except FileExistsError:
+                continue
+        made = cls(runs / run, _open(runs / run), now)
+        made.write("begin", run=run, token=secrets.token_hex(32), **begin)
+        made.publish()
+        return made
+
+    @classmethod
+    def reopen(cls, folder: Path, *, now: Callable[[], float] = time.time) -> Journal:
+        """An earlier run, to go on with it. Refused while a living process holds it."""
+        fd = _open(folder)
+        end = _content(fd).rfind(b"\n") + 1  # a kill in mid-write leaves half a line: it was never acted upon
+        if end < os.fstat(fd).st_size:
+            os.ftruncate(fd, end)
+        return cls(folder, fd, now)
+
+    def write(self, event: str, **more: Any) -> None:
+        """Append one event; it is on the disk when this returns."""
+        value = {"event": event, "at": self._now(), **more}
+        with self._guard:
+            _all(self._fd, (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
+            os.fsync(self._fd)
+            self.events.append(value)
+
+    def publish(self) -> None:
+        """Write record.json anew, in one move."""
+        text = json.dumps(as_json(self.record(), home=self.folder.parent.parent), ensure_ascii=False, indent=1) + "\n"
+        new = self.folder / "record.json.new"
+        with self._guard:
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                _all(fd, text.encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            new.replace(self.folder / "record.json")
+
+    def record(self) -> RunRecord:
+        """The run as it stands now, a living process at work on it."""
+        return fold(list(self.events), held=True)
+
+    @property
+    def run(self) -> str:
+        return self.folder.name
+
+    @property
+    def token(self) -> str:
+        """The newest token: the one that a lock of this run answers to, unless `resume` was cut off before it was replaced."""
+        return tokens(self.events)[-1]
+
+    def close(self) -> None:
+        """Let go: the record is written first."""
+        self.publish()
+        os.close(self._fd)
+
+
+def tokens(events: Iterable[Event]) -> list[str]:
+    """Every token that this run ever had, oldest first."""
+    return [str(e["token"]) for e in events if e["event"] in ("begin", "resume")]
+
+
+def fold(events: list[Event], *, held: bool) -> RunRecord:
+    """Events → record. A run without an end is `running` while its process lives, else `interrupted`."""
+    first = events[0]
+    hosts = {name: HostRecord(host=name, outcome="untouched") for name in first["hosts"]}
+    for e in events:
+        if "host" in e and e["host"] in hosts:
+            hosts[e["host"]] = _apply(hosts[e["host"]], e)
+    ended = next((e for e in reversed(events) if e["event"] in ("end", "resume")), None)
+    end = ended if ended is not None and ended["event"] == "end" else None
+    aborted = any(e.get("aborted") for e in events)
+    outcome: RunOutcome = "interrupted" if aborted else end["outcome"] if end else "running" if held else "interrupted"
+    return RunRecord(
+        run=first["run"], kind=first["kind"], outcome=outcome, reason=first["reason"], operator=first["operator"],
+        started=first["at"], finished=end["at"] if end else None, hosts=tuple(hosts.values()),
+        error=end.get("error") if end else None, aborted=aborted,
+    )  # fmt: skip
+
+
+def _apply(host: HostRecord, e: Event) -> HostRecord:
+    match e["event"]:
+        case "intent":  # whatever ends this process now ends it in this step
+            return replace(host, outcome="interrupted")
+        case "step":
+            step = StepRecord(step=e["step"], outcome=e["outcome"], seconds=e["seconds"], detail=e["detail"])
+            return replace(host, steps=(*host.steps, step))
+        case "note":
+            known = {k: v for k, v in e.items() if k in ("hung", "killed_pid", "vip")}
+            return replace(host, **known, evidence=(*host.evidence, *e.get("evidence", ())))
+        case "host":
+            return replace(host, outcome=e["outcome"], vip=e.get("vip", host.vip))
+    return host
+
+
+def as_json(record: RunRecord, *, home: Path) -> dict[str, Any]:
+    """The run record as promised: times ISO 8601, evidence as whole paths."""
+    value = asdict(record)
+    value["started"], value["finished"] = stamp(record.started), stamp(record.finished)
+    for row in value["hosts"]:
+        row["evidence"] = [str(home / path) for path in row["evidence"]]
+        row["steps"] = [{**s, "seconds": round(s["seconds"], 3)} for s in row["steps"]]
+    return value
+
+
+def stamp(at: float | None) -> str | None:
+    """Seconds since the epoch as ISO 8601 in UTC, milliseconds kept."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def load(folder: Path) -> tuple[list[Event], bool]:
+    """An earlier run's events, and whether a living process is at work on it. Reads only."""
+    path = folder / "journal.jsonl"
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        held = False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            held = True
+        return [*_parse(_content(fd), path)], held
+    finally:
+        os.close(fd)
+
+
+def read(folder: Path) -> RunRecord:
+    """An earlier run's record, from its journal."""
+    events, held = load(folder)
+    return fold(events, held=held)
+
+
+def find(home: Path, run: str) -> Path:
+    """The folder of a run, by its id or an unambiguous beginning of it. UsageError names near ids."""
+    runs = home / "runs"
+    have = sorted(p.name for p in runs.iterdir() if (p / "journal.jsonl").exists()) if runs.is_dir() else []
+    fits = [name for name in have if name == run] or [name for name in have if run and name.startswith(run)]
+    if len(fits) == 1:
+        return runs / fits[0]
+    if fits:
+        raise UsageError(f"{run} could be {', '.join(fits[:8])}", next="bbctl runs list")
+    raise UsageError(f"no run {run!r} in {runs}", next="bbctl runs list", code="unknown-run")
+
+
+def every(home: Path) -> list[RunRecord]:
+    """All runs of this home, newest first. One that cannot be read is left out."""
+    runs = home / "runs"
+    found = []
+    for folder in runs.iterdir() if runs.is_dir() else ():
+        with suppress(OSError, ConfigError):
+            found.append(read(folder))
+    return sorted(found, key=lambda r: (r.started, r.run), reverse=True)
+
+
+def _parse(data: bytes, path: Path) -> Iterable[Event]:
+    lines = data.split(b"\n")[:-1]  # what follows the last newline was cut off in mid-write
+    if not lines:
+        raise ConfigError(f"{path}:1: an empty journal", code="journal")
+    known = {"outcome": {*get_args(RunOutcome), *get_args(HostOutcome), *get_args(StepOutcome)}}
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+            good = isinstance(event, dict) and "at" in event and (number > 1 or event["event"] == "begin")
+            good = good and event.get("outcome", "done") in known["outcome"] and bool(event["event"])
+        except (ValueError, KeyError):
+            good = False
+        if not good:
+            raise ConfigError(f"{path}:{number}: not an event of a run", code="journal")
+        yield event
+
+
+def _open(folder: Path) -> int:
+    fd = os.open(folder / "journal.jsonl", _FLAGS, 0o600)
+    if os.fstat(fd).st_uid != os.geteuid():
+        os.close(fd)
+        raise Refused(f"{folder} belongs to another user", next="resume it as that user", code="not-yours")
+    for last in (False,) * 10 + (True,):  # somebody who only looks holds it for a moment
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError:
+            if last:
+                os.close(fd)
+                raise Refused(
+                    f"run {folder.name} is being carried out by a living process",
+                    next=f"bbctl runs show {folder.name} -w", code="run-alive",
+                ) from None  # fmt: skip
+            time.sleep(0.05)
+    raise AssertionError("unreachable")
+
+
+def _private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _content(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
