@@ -18,11 +18,11 @@ HOMES: dict[str, tuple[str, ...]] = {
     "urllib3": ("engine/client.py", "bbctl/alerts.py", "bbctl/lab/"),
     "uvicorn": ("engine/api.py", "engine/server.py"),
     "fabric": ("bbctl/ssh.py", "bbctl/lab/"),
-    "paramiko": ("bbctl/ssh.py", "bbctl/knownhosts.py", "bbctl/lab/"),
+    "paramiko": ("bbctl/ssh.py", "bbctl/login.py", "bbctl/session.py", "bbctl/lab/"),
     "yaml": ("bbctl/yamlfile.py",),
     "rich": ("bbctl/render/",),
     "typer": ("bbctl/cli/",),
-    "ClusterShell": ("bbctl/targets.py",),
+    "ClusterShell": ("bbctl/ranges.py",),
 }
 
 # These may know the engine: the commands that run or ask it, and the lab. Host operations never do.
