@@ -79,6 +79,7 @@ class Node:
     h: list[Line] | None = None  # history; None also where it was not read
     hn: int = 0  # its lines
     hb: int = 0  # its bytes, about
+    hs: int = 0  # lines moved out of the node
     lines: list[Line] = field(default_factory=list)  # not stored: what an event has added
 
     @property

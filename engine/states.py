@@ -64,7 +64,10 @@ MOVES: dict[str, tuple[str | None, str | None]] = {
     "exhaust": ("errored", "retries_exhausted"),
     "fail": (None, "errored"),
     "deactivate": (None, "deactivated"),
+    "again": ("ready", "ready"),
 }
+ANYWAY = {"again": "errored"}
+"""Moves past the client machine, from this server status only: an operator's retry of what we ourselves gave up."""
 
 DONE = ("complete", "deactivated")
 """Server statuses in which a node holds nobody back."""
@@ -129,7 +132,7 @@ CLIENT_WORDS: dict[str, str] = {
 def moved(server: str, client: str, move: str) -> tuple[str, str]:
     """The pair after `move`; InvalidTransition, client machine first, where a table does not allow it."""
     to_client, to_server = MOVES[move]
-    if to_client is not None and to_client not in CLIENT[client]:
+    if to_client is not None and to_client not in CLIENT[client] and ANYWAY.get(move) != server:
         raise InvalidTransition("client", client, to_client)
     if to_server is not None and to_server not in SERVER[server]:
         raise InvalidTransition("server", server, to_server)

@@ -1,0 +1,28 @@
+"""Ids and tokens: ids are time-ordered uuids (version 7) whose ends are random, so that people type the end."""
+
+from __future__ import annotations
+
+import random
+import re
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+TAIL = 8
+
+
+def new_id(now: int) -> str:
+    """`now` in ms."""
+    bits = random.getrandbits(74)
+    word = f"{now & (1 << 48) - 1:012x}7{bits >> 62:03x}{8 | bits >> 60 & 3:x}{bits & (1 << 60) - 1:015x}"
+    return f"{word[:8]}-{word[8:12]}-{word[12:16]}-{word[16:20]}-{word[20:]}"
+
+
+def tail(id: str) -> str:
+    return id[-TAIL:]
+
+
+def token() -> str:
+    return f"{random.getrandbits(64):016x}"
+
+
+def is_id(text: str) -> bool:
+    return UUID.fullmatch(text) is not None
