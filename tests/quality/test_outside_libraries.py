@@ -27,7 +27,9 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 # These may know the engine: the commands that run or ask it, and the lab. Host operations never do.
 KNOW_THE_ENGINE = (
+    "bbctl/cli/engine.py",
     "bbctl/cli/workflow.py",
+    "bbctl/cli/steer.py",
     "bbctl/cli/serve.py",
     "bbctl/cli/work.py",
     "bbctl/cli/client.py",
