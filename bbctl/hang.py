@@ -59,15 +59,12 @@ def last_word(
     lines: Sequence[Line], *, service: Service, started: float, seen_from: int | None = None
 ) -> tuple[Word | None, int, Line | None]:
     """The last line of the process that says it has started, has stopped, or is stopping; its kind and its place."""
-    patterns: list[tuple[Word, re.Pattern[str]]] = [
-        (word, re.compile(text, re.IGNORECASE))
-        for word, text in (
-            ("stopping", service.hang.after if service.hang else None),
-            ("stopped", service.stopped),
-            ("started", service.started),
-        )
-        if text
-    ]
+    texts: tuple[tuple[Word, str | None], ...] = (
+        ("stopping", service.hang.after if service.hang else None),
+        ("stopped", service.stopped),
+        ("started", service.started),
+    )
+    patterns = [(word, re.compile(text, re.IGNORECASE)) for word, text in texts if text]
     for at in range(len(lines) - 1, -1, -1):
         line = lines[at]
         if not _may_be_its_own(line, started, seen_from):
