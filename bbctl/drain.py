@@ -1,7 +1,7 @@
 """Out of the VIP, and back in: carried out on the host, on HAProxy's socket, or by the site's own command.
 
-What changes something takes `guard`: it wraps a shell text so that it runs only while the run holds the host's lock. A
-`file` drain is guarded itself; for the other kinds the lock is proven on the host right before.
+What changes something takes `act`: it runs a shell text on the host only while the run holds the host's lock, and raises
+where it does not. A `file` drain runs through it; for the other kinds the lock is proven by it right before.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bbctl.errors import Failed, Refused
+from bbctl.errors import Failed
 from bbctl.model import Drain, Host, Ran
-from bbctl.remote import lock, vip
+from bbctl.remote import vip
 from bbctl.remote.shell import script
 from bbctl.remote.vip import Place
 from bbctl.ssh import NotLoggedIn, Transport
 
-Guard = Callable[[str], str]
+Act = Callable[[str], Ran]
 MOMENT = 10.0  # seconds for a thing of a moment on a host
 SOCKET = 5.0  # seconds for HAProxy to answer
 SERVING = 15.0  # seconds, at least, for HAProxy to find a host up again
@@ -56,13 +56,13 @@ class Gate:
         except (ValueError, OSError, NotLoggedIn) as error:
             return vip.unknown(str(error))
 
-    def leave(self, guard: Guard | None = None) -> Place:
-        """Take the host out, and see that it is. Raises Failed (it is as it was, or unknown), Refused where the lock is lost."""
-        return self._move("out", guard)
+    def leave(self, act: Act | None = None) -> Place:
+        """Take the host out, and see that it is. Raises Failed (it is as it was, or unknown) and what `act` raises."""
+        return self._move("out", act)
 
-    def enter(self, guard: Guard | None = None) -> Place:
+    def enter(self, act: Act | None = None) -> Place:
         """Put the host back in, and see that it is; HAProxy must find it up. Raises as `leave`."""
-        return self._move("in", guard)
+        return self._move("in", act)
 
     def settle(self, wait: Callable[[float], object] = time.sleep) -> str:
         """After `leave`: wait until nothing is left on the host, at most `settle`. HAProxy knows its sessions, the other
@@ -92,12 +92,12 @@ class Gate:
 
     # -- how
 
-    def _move(self, way: Literal["out", "in"], guard: Guard | None) -> Place:
+    def _move(self, way: Literal["out", "in"], act: Act | None) -> Place:
         try:
             if self.drain.kind == "file":
-                place = self._file(way, guard)
+                place = self._file(way, act)
             else:
-                self._prove(guard)
+                self._prove(act)
                 place = self._haproxy_move(way) if self.drain.kind == "haproxy" else self._command(way)
         except (ValueError, OSError, NotLoggedIn) as error:
             place = vip.unknown(str(error))
@@ -110,28 +110,20 @@ class Gate:
             )
         return place
 
-    def _file(self, way: Literal["out", "in"], guard: Guard | None) -> Place:
+    def _file(self, way: Literal["out", "in"], act: Act | None) -> Place:
         path = self.drain.path or ""
         text = vip.file_out(path) if way == "out" else vip.file_in(path)
-        ran = self.transport.run(self.host, script((guard or _bare)(text)), timeout=MOMENT)
-        self._check(ran)
+        ran = (act or self._bare)(text)
         if ran.status != "ok":
             return vip.unknown(ran.err.strip() or ran.error or "it failed")
         return vip.understand_file(ran.stdout, path)
 
-    def _prove(self, guard: Guard | None) -> None:
-        if guard is not None:
-            ran = self.transport.run(self.host, script(guard(":")), timeout=MOMENT)
-            self._check(ran)
-            if ran.status != "ok":
-                raise Failed(f"{self.host.name}: the lock could not be proven: {ran.error}", code="drain-failed")
+    def _prove(self, act: Act | None) -> None:
+        if act is not None and (ran := act(":")).status != "ok":
+            raise ValueError(f"the lock could not be proven: {ran.error}")
 
-    def _check(self, ran: Ran) -> None:
-        if lost := lock.lost(ran.exit, ran.stdout):
-            by = f": {lost.record.holder} has it ({lost.record.run})" if lost.record else ""
-            raise Refused(
-                f"{self.host.name}: the lock was lost{by}", code="lock-lost", next=f"bbctl unlock {self.host.short}"
-            )
+    def _bare(self, text: str) -> Ran:
+        return self.transport.run(self.host, script(text), timeout=MOMENT)
 
     def _haproxy_move(self, way: Literal["out", "in"]) -> Place:
         backend, server = self.drain.backend or "", self.drain.server or ""
@@ -168,10 +160,6 @@ class Gate:
         if ran.exit is None:
             raise ValueError(f"HAProxy's host {where.name}: {ran.error}")
         return vip.understand_asked(ran.stdout, ran.stderr)
-
-
-def _bare(text: str) -> str:
-    return text
 
 
 def _ask_here(path: str, words: str) -> str:
