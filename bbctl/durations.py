@@ -22,26 +22,6 @@ def parse_duration(text: str) -> float:
     return round(int(found[1]) * SECONDS[found[2]], 3)
 
 
-def format_duration(seconds: float) -> str:
-    """For people, two units at most: `0.3s`, `41s`, `4m14s`, `6h3m`, `12d4h`."""
-    if seconds < 0:
-        return f"-{format_duration(-seconds)}"
-    if seconds < 9.95:
-        return f"{seconds:.1f}s".replace(".0s", "s")
-    left = round(seconds)
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if left >= size or (parts and len(parts) < 2):
-            count, left = divmod(left, size)
-            if count:
-                parts.append(f"{count}{unit}")
-            elif parts:
-                break
-        if len(parts) == 2:
-            break
-    return "".join(parts) or "0s"
-
-
 def parse_when(text: str, *, now: float) -> float:
     """Seconds since the epoch. Times without a zone are local; a clock time is the last one before `now`.
 

@@ -26,7 +26,7 @@ from bbctl.schema import (
 from bbctl.yamlfile import Map
 
 NAMES = Many(of=TEXT, what="a string or a list of names", word=True)
-SERVICES = Many(of=NAME_LEAF, what="a list of services", word=True)
+NAME_LIST = Many(of=NAME_LEAF, what="a list of names", word=True)
 ARGV = Many(of=TEXT, what="a command as a list, one argument each: [prog, arg]", least=1)
 USER = matching(re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?"), "a user name")
 ADDRESS = matching(re.compile(r"[A-Za-z0-9:{_][A-Za-z0-9._:%{}-]{0,252}"), "a host name or an IP address")
@@ -45,7 +45,9 @@ SSH = Record(
         "port": Key(kind=PORT, doc="sshd's port", default="22", sample=22),
         "connect_timeout": Key(kind=DURATION_LEAF, doc="from resolving to logged in", default="5s", sample="5s"),
         "identity_file": Key(kind=FILE, doc="private key; default: the agent and ~/.ssh/id_*"),
-        "known_hosts": Key(kind=FILE, doc="host keys, written by `bbctl hosts trust`; default: known_hosts beside this file"),
+        "known_hosts": Key(
+            kind=FILE, doc="host keys, written by `bbctl hosts trust`; default: known_hosts beside this file"
+        ),
         "jump": Key(kind=TEXT, doc="bastion, as [user@]host[:port]"),
         "config": Key(kind=FILE, doc="an ssh_config to read; none is read by itself"),
     },
@@ -69,9 +71,9 @@ GROUP = Record(
     what="a group of hosts",
     keys={
         "hosts": Key(kind=NAMES, doc="hosts, ranges as {1-3} or [1-3]", sample="accounting-worker{1-3}.snc1"),
-        "groups": Key(kind=SERVICES, doc="groups whose hosts belong here too"),
+        "groups": Key(kind=NAME_LIST, doc="groups whose hosts belong here too"),
         "exclude": Key(kind=NAMES, doc="hosts of the above that do not; ranges, * and ? are understood"),
-        "services": Key(kind=SERVICES, doc="what runs on each of them", sample=["jboss"]),
+        "services": Key(kind=NAME_LIST, doc="what runs on each of them", sample=["jboss"]),
         "vip": Key(kind=NAME_LEAF, doc="the VIP in front of these services, or none", sample="backbeat"),
         "vars": Key(kind=VARS, doc="values for {name} in services, vips and links"),
     },
@@ -84,10 +86,10 @@ HOST = Record(
         "port": Key(kind=PORT, doc="sshd's port", sample=22),
         "user": Key(kind=USER, doc="login user"),
         "identity_file": Key(kind=FILE, doc="private key"),
-        "aliases": Key(kind=SERVICES, doc="other names for the command line", sample=["w1"]),
+        "aliases": Key(kind=NAME_LIST, doc="other names for the command line", sample=["w1"]),
         "labels": Key(kind=Table(what="labels", of=TEXT, name=WORD, name_expected="a label"), doc="for -l key=value"),
         "vars": Key(kind=VARS, doc="values for {name}; they win over the groups'"),
-        "services": Key(kind=SERVICES, doc="what runs here besides the groups' services"),
+        "services": Key(kind=NAME_LIST, doc="what runs here besides the groups' services"),
     },
 )
 
@@ -172,7 +174,9 @@ DRAIN = Record(
     keys={
         "kind": Key(kind=one_of(*DRAIN_KINDS), doc="file, haproxy or command", required=True, sample="file"),
         "settle": Key(kind=DURATION_LEAF, doc="wait after leaving", default="5s", sample="5s"),
-        "path": Key(kind=TEXT, doc="file: there = in, removed = out", sample="/var/groupon/backbeat/public/heartbeat.txt"),
+        "path": Key(
+            kind=TEXT, doc="file: there = in, removed = out", sample="/var/groupon/backbeat/public/heartbeat.txt"
+        ),
         "socket": Key(kind=TEXT, doc="haproxy: its admin socket"),
         "host": Key(kind=NAME_LEAF, doc="haproxy: the host it runs on; default: here"),
         "backend": Key(kind=TEXT, doc="haproxy: the backend"),
@@ -221,12 +225,15 @@ INVENTORY = Record(
         "site": Key(kind=TEXT, doc="where this fleet stands", sample="snc1"),
         "ssh": Key(kind=SSH, doc="how every host is logged in to"),
         "stores": Key(kind=STORES, doc="stores of the workflow engine; none named: embedded ones"),
-        "groups": Key(kind=Table(what="groups by name", of=GROUP), doc="hosts that are alike"),
-        "hosts": Key(kind=Table(what="hosts by name", of=HOST, empty_ok=True), doc="what differs for one host"),
-        "services": Key(kind=Table(what="services by name", of=SERVICE), doc="what runs on hosts", templated=True),
-        "vips": Key(kind=Table(what="VIPs by name", of=VIP), doc="what stands in front of services", templated=True),
+        "groups": Key(kind=Table(what="groups by name", of=GROUP, example="workers"), doc="hosts that are alike"),
+        "hosts": Key(kind=Table(what="hosts by name", of=HOST, empty_ok=True, example="accounting-worker1.snc1"),
+                     doc="what differs for one host"),
+        "services": Key(kind=Table(what="services by name", of=SERVICE, example="jboss"), doc="what runs on hosts", templated=True),
+        "vips": Key(kind=Table(what="VIPs by name", of=VIP, example="backbeat"), templated=True,
+                    doc="what stands in front of services"),
         "links": Key(kind=Table(what="links by name", of=TEXT, name=WORD, name_expected="a name"), templated=True,
-                     doc="for `bbctl links`; {name} makes one for each host"),
+                     doc="for `bbctl links`; {name} makes one for each host",
+                     sample={"grapher": "https://grapher.example.com/{site}/{name}"}),
         "alerts": Key(kind=ALERTS, doc="where pages go"),
         "lock": Key(kind=LOCK, doc="the lock on each host"),
         "expected": Key(kind=Table(what="durations by step", of=DURATION_LEAF, name=WORD, name_expected="a step's name"),

@@ -63,7 +63,11 @@ def at(root: Map, *path: str) -> Node:
 
 def words(node: Node) -> list[Scalar]:
     """Each word of a string or list of names, commas parted, with its line."""
-    leaves = [node] if isinstance(node, Scalar) else [item for item in getattr(node, "items", ()) if isinstance(item, Scalar)]
+    leaves = (
+        [node]
+        if isinstance(node, Scalar)
+        else [item for item in getattr(node, "items", ()) if isinstance(item, Scalar)]
+    )
     return [Scalar(leaf.source, leaf.line, word, leaf.plain) for leaf in leaves for word in split_commas(leaf.text)]
 
 
@@ -111,7 +115,9 @@ class _Groups:
         gone = [host for host in among if any(pattern.match(host) for pattern in patterns)]
         if not gone:
             # A misspelt exclusion would let a host be restarted that was meant to be spared.
-            raise word.error(f"groups.{group}.exclude: {shown(word.text)} matches no host of it{hint(word.text, among)}")
+            raise word.error(
+                f"groups.{group}.exclude: {shown(word.text)} matches no host of it{hint(word.text, among)}"
+            )
         return gone
 
     def _expanded(self, group: str, word: Scalar, *, check: bool) -> list[str]:
@@ -141,7 +147,9 @@ def _check_names(root: Map, own: Mapping[str, Any], members: Members) -> None:
     shorts = {name.split(".", 1)[0]: name for name in members.names}
     for name, host in own.items():
         for word in words(at(root, "hosts", name, "aliases")) if host.get("aliases") else ():
-            other = taken.get(word.text) or (f"the host {shorts[word.text]}" if shorts.get(word.text, name) != name else None)
+            other = taken.get(word.text) or (
+                f"the host {shorts[word.text]}" if shorts.get(word.text, name) != name else None
+            )
             if other and other != f"the host {name}":
                 raise word.error(f"hosts.{name}: the alias {word.text} is {other} already")
             taken[word.text] = f"the host {name}"
@@ -166,7 +174,9 @@ def _check_vars(root: Map) -> None:
             given = at(root, section, name, "vars")
             for var in BUILT_IN:
                 if isinstance(given, Map) and var in given.lines and given is not at(root, section, name):
-                    raise given.error(f"{section}.{name}.vars: {var} is given by the host itself", line=given.lines[var])
+                    raise given.error(
+                        f"{section}.{name}.vars: {var} is given by the host itself", line=given.lines[var]
+                    )
 
 
 def _services(root: Map, said: Mapping[str, Any], name: str, groups: Iterable[str]) -> dict[str, str | None]:
@@ -177,7 +187,8 @@ def _services(root: Map, said: Mapping[str, Any], name: str, groups: Iterable[st
         for service in said["groups"][group].get("services", ()):
             if service not in defined:
                 raise _word(root, service, "groups", group, "services").error(
-                    f"groups.{group}: unknown service {service}{hint(service, defined)}", next="define it under services:"
+                    f"groups.{group}: unknown service {service}{hint(service, defined)}",
+                    next="define it under services:",
                 )
             if found.get(service) not in (None, vip) and vip is not None and not defined[service].get("vip"):
                 raise at(root, "groups", group, "vip").error(

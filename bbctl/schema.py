@@ -80,6 +80,7 @@ class Table:
     name: re.Pattern[str] = NAME
     name_expected: str = NAME_EXPECTED
     empty_ok: bool = False  # `worker1:` with nothing behind it is a row
+    example: str = "NAME"  # the one row of the sample
 
 
 Kind = Leaf | Many | Record | Table
@@ -107,7 +108,9 @@ def whole(least: int, most: int) -> Leaf:
 
     digits = {"type": "string", "pattern": "^(0|[1-9][0-9]*)$"}
     return Leaf(
-        what=f"{least} to {most}", read=read, json={"oneOf": [{"type": "integer", "minimum": least, "maximum": most}, digits]}
+        what=f"{least} to {most}",
+        read=read,
+        json={"oneOf": [{"type": "integer", "minimum": least, "maximum": most}, digits]},
     )
 
 

@@ -92,7 +92,10 @@ class Settings:
 
     def inventory(self) -> Setting:
         """Which file. Value `none`: no file at all, on purpose or because there is none."""
-        for word, source in ((self.inventory_flag, "flag"), (self.environ.get("BBCTL_INVENTORY"), "environment BBCTL_INVENTORY")):
+        for word, source in (
+            (self.inventory_flag, "flag"),
+            (self.environ.get("BBCTL_INVENTORY"), "environment BBCTL_INVENTORY"),
+        ):
             if word:
                 return Setting(key="inventory", value=self._inventory_path(word), source=source)
         for path in self._usual_inventories():
@@ -118,7 +121,11 @@ class Settings:
         return str(path)
 
     def _usual_inventories(self) -> tuple[Path, ...]:
-        return (Path("inventory.yml"), self.user_home() / ".config/bbctl/inventory.yml", Path("/etc/bbctl/inventory.yml"))
+        return (
+            Path("inventory.yml"),
+            self.user_home() / ".config/bbctl/inventory.yml",
+            Path("/etc/bbctl/inventory.yml"),
+        )
 
     def _path(self, text: str) -> Path:
         if text == "~" or text.startswith("~/"):
@@ -137,7 +144,9 @@ class Settings:
             name = _one_word(self.environ.get(variable, ""))
             if name:
                 return Setting(key="operator", value=name, source=f"environment {variable}")
-        return Setting(key="operator", value=_one_word(inventory.login_name(self.environ)) or "unknown", source="default")
+        return Setting(
+            key="operator", value=_one_word(inventory.login_name(self.environ)) or "unknown", source="default"
+        )
 
     # -- engine
 
@@ -150,7 +159,9 @@ class Settings:
         variable = f"BBCTL_{name.upper()}_URL"
         if said := self.environ.get(variable):
             if urlsplit_scheme(said) not in STORE_SCHEMES[name]:
-                raise ConfigError(f"{variable}: expected a {STORE_SCHEMES[name][0]}:// URL", next=f"export {variable}=…")
+                raise ConfigError(
+                    f"{variable}: expected a {STORE_SCHEMES[name][0]}:// URL", next=f"export {variable}=…"
+                )
             return Setting(key=f"stores.{name}", value=said, source=f"environment {variable}")
         fleet = self.fleet()
         if name in fleet.stores:

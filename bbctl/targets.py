@@ -124,7 +124,9 @@ class _Index:
         if not hosts:
             within = f" (of {shown(word)})" if name != word else ""
             near = hint(name, [*self._hosts, *self._groups])
-            raise UsageError(f"unknown host or group {shown(name)}{within}{near}", code="unknown-target", next="bbctl hosts")
+            raise UsageError(
+                f"unknown host or group {shown(name)}{within}{near}", code="unknown-target", next="bbctl hosts"
+            )
         return hosts
 
 
@@ -150,7 +152,9 @@ def _label(text: str) -> tuple[str, str]:
 
 def _no_hosts(fleet: Fleet) -> UsageError:
     if fleet.source is None:
-        return UsageError("there is no inventory, so no host", code="no-inventory", next="bbctl init DIR, or -i FILE, or -i lab")
+        return UsageError(
+            "there is no inventory, so no host", code="no-inventory", next="bbctl init DIR, or -i FILE, or -i lab"
+        )
     return UsageError(f"{fleet.source} names no host", code="no-hosts", next="bbctl config check")
 
 

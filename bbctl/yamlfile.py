@@ -28,7 +28,6 @@ MAX_DEPTH = 50
 MAX_NODES = 100_000
 
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 
@@ -85,11 +84,6 @@ def parse(text: str, source: str) -> Node:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         raise complaint(source, mark.line + 1 if mark else 1, f"not valid YAML: {what}") from None
-
-
-def dump(value: Any) -> str:
-    """YAML of JSON-like data, in the order given, without references."""
-    return str(yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120))
 
 
 def _read(path: Path, name: str) -> str:
@@ -216,10 +210,3 @@ def _put(parent: _Open, node: Node, source: str) -> None:
     elif parent.key is not None:
         parent.pairs[parent.key] = node
         parent.key = None
-
-
-class _Plain(_DUMPER):  # type: ignore[misc]
-    """Writes a value twice where it occurs twice: no references in what we print."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
