@@ -1,0 +1,88 @@
+"""Text for a remote shell: the one place where words are quoted, and the guard that ends what we started.
+
+A command is a value first and runs elsewhere: everything here is pure. What it may rely on is what a target host has:
+sshd, a POSIX shell, coreutils, procps and util-linux. Text is read by the login shell of the user (`$SHELL -c TEXT`).
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from bbctl.errors import UsageError
+from bbctl.model import Ran
+
+T = TypeVar("T")
+
+# Linux gives a single argument 128 KiB (MAX_ARG_STRLEN), and sshd hands the whole text to the shell as one.
+MAX_TEXT = 128 * 1024 - 1024
+
+# Runs beside a guarded command, in a process group of its own (that of `timeout`), with the channel as its stdin.
+# $1: the command's process, which leads its group. A line `k` asks for the end; the end of the channel, or the TERM that
+# `timeout` sends when the deadline is over, means that nobody is there any more. Then the group gets TERM, one second,
+# KILL. Where the leader has ended by itself, nothing is touched: what it left running it left on purpose.
+_WATCH = (
+    'k(){ trap "" TERM;kill -s TERM -- -$1||kill -s TERM $1||exit;'
+    "for i in 1 2 3 4 5 6 7 8 9 10;do sleep 0.1;kill -s 0 -- -$1||exit;done;kill -s KILL -- -$1;exit;};"
+    'trap "kill -s 0 $1&&k $1;exit" TERM;read -r x;case $x in k)k $1;;esac;kill -s 0 $1&&k $1'
+)
+
+
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """What to ask a host, and how to understand its answer."""
+
+    text: str
+    understand: Callable[[Ran], T]
+
+
+def quote(word: str) -> str:
+    """One word, safe as one argument. Raises UsageError for a NUL, which no argument can hold."""
+    if "\0" in word:
+        raise UsageError("an argument cannot hold a NUL character", next="bbctl exec --help")
+    return shlex.quote(word)
+
+
+def join(words: Sequence[str]) -> str:
+    return " ".join(quote(word) for word in words)
+
+
+def program(argv: Sequence[str]) -> str:
+    """The program and its arguments in place of the shell, so that its exit code or signal is the session's own."""
+    if not argv:
+        raise UsageError("there is no command to run", next="bbctl exec TARGET -- CMD ARG…")
+    return f"exec {'-- ' if argv[0].startswith('-') else ''}{join(argv)}"
+
+
+def script(line: str) -> str:
+    """One line (or more) of POSIX shell, whatever the login shell is."""
+    return f"exec sh -c {quote(line)}"
+
+
+def as_user(user: str | None, argv: Sequence[str]) -> tuple[str, ...]:
+    """The words to run `argv` as `user`; never asks for a password. None: as the login user."""
+    return tuple(argv) if user is None else ("sudo", "-n", "-u", user, "--", *argv)
+
+
+def guarded(text: str, seconds: float) -> str:
+    """`text` with stdin empty, its process group ended when the channel ends, `k` comes, or `seconds` are over.
+
+    The exit code or signal of `text` stays the session's own: the watcher is nobody's child that `text` could wait for.
+    """
+    return (
+        f"exec 3<&0 </dev/null;(timeout {math.ceil(seconds)} sh -c {quote(_WATCH)} w $$ <&3 3<&- >/dev/null 2>&1 &);"
+        f"exec 3<&-\n{text}"
+    )
+
+
+def encoded(text: str) -> bytes:
+    """What goes over the wire. Raises UsageError where it is too long for a host or holds a NUL."""
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) > MAX_TEXT:
+        raise UsageError(f"the command is {len(data)} bytes long; a host takes {MAX_TEXT}", next="bbctl exec --help")
+    if b"\0" in data:
+        raise UsageError("a command cannot hold a NUL character", next="bbctl exec --help")
+    return data

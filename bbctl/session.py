@@ -1,0 +1,270 @@
+"""Commands over one login: started, followed on both streams at once with bounded memory, and ended, whatever the host does.
+
+A command ends by itself, by its deadline, by a cancel, or with the connection. Each is a word in its Ran; nothing raises.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from typing import Any, Literal
+
+import paramiko
+from paramiko.common import cMSG_CHANNEL_REQUEST
+from paramiko.message import Message
+
+from bbctl.dial import DEAD_PEER, Wire
+from bbctl.login import Protocol
+from bbctl.model import Host, Ran
+from bbctl.remote import shell
+
+CHANNELS = 8  # at once over one connection; OpenSSH's MaxSessions is 10
+QUIET = 2.0  # after the exit code: how long a stream that something left open may be silent before we stop reading
+ENDING = 2.5  # how long the remote guard may take to end a command; it gives TERM one second
+LOOK = 0.2  # how often a wait looks whether it was cancelled
+ROUND = 1.0  # how often a wait looks whether the peer still lives
+
+OnOutput = Callable[[Literal["out", "err"], bytes], None]
+
+
+class Session:
+    """One login to one host, good for many commands, also at once. Made by Transport.open; ends with close, or when lost."""
+
+    def __init__(self, host: Host, protocol: Protocol, wire: Wire, now: Callable[[], float] = time.monotonic) -> None:
+        self.host = host
+        self._transport = protocol
+        self._wire = wire
+        self._now = now
+        self._slots = threading.BoundedSemaphore(CHANNELS)
+        self._busy = 0
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._transport.is_active())
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+        keep: int = 64 << 20,
+        on_output: OnOutput | None = None,
+        guard: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> Ran:
+        """Run shell text and give its end: ok, failed, timeout or interrupted; a lost connection is failed without exit.
+
+        `timeout` is seconds from now to the end. `keep` is how many bytes of output are kept (`cut` counts the rest);
+        `on_output` gets all of them as they come. `guard` ends the command's process group on the host when the deadline
+        passes, `cancel` is set or the connection dies; it leaves no room for `stdin`. Raises UsageError for a text that no
+        host can take.
+        """
+        if guard and stdin:
+            raise ValueError("a guarded command has no stdin")
+        began = self._now()
+        deadline = began + timeout
+        text = shell.encoded(shell.guarded(command, timeout + ENDING) if guard else command)
+        kept = _Kept(keep, on_output)
+        try:
+            with self._channel(deadline) as channel:
+                wake = _Wake.on(channel)
+                self._start(channel, text)
+                end = self._follow(channel, wake, kept, deadline, b"" if guard else stdin, guard, cancel)
+                if end in ("timeout", "interrupted"):
+                    self._stop(channel, wake, guard)
+                signal = self._transport.signals.pop(channel.get_id(), None)
+                told = _told(end, channel.exit_status, signal, timeout, self.alive)
+        except TimeoutError:
+            told = {"status": "timeout", "error": f"no end within {timeout:.3g}s: the host stopped answering"}
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            told = {"status": "failed", "error": f"connection lost: {_said(error)}"}
+        return kept.ran(self.host.name, self._now() - began, told)
+
+    def tunnel(self, address: str, port: int, *, timeout: float) -> paramiko.Channel:
+        """A socket to `address` as the host sees it; `timeout` holds for opening it and for each read.
+
+        Raises TimeoutError, PermissionError where the server forbids forwarding, else ConnectionError.
+        """
+        try:
+            channel = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout)
+        except paramiko.ChannelException as error:
+            kind = PermissionError if error.code == 1 else ConnectionRefusedError
+            raise kind(f"{address} port {port}: {error.text.lower()}") from error
+        except (paramiko.SSHException, EOFError) as error:
+            if "Timeout" in str(error):
+                raise TimeoutError(f"{address} port {port}: no answer within {timeout:.3g}s") from error
+            raise ConnectionError(f"{address} port {port}: connection lost: {_said(error)}") from error
+        channel.settimeout(timeout)
+        return channel
+
+    @contextmanager
+    def _channel(self, deadline: float) -> Iterator[paramiko.Channel]:
+        """A channel of our own, closed at the end. Raises TimeoutError at the deadline, SSHException where refused."""
+        if not self._slots.acquire(timeout=max(0.0, deadline - self._now())):
+            raise TimeoutError
+        self._busy += 1
+        try:
+            channel = self._open_channel(deadline)
+            try:
+                yield channel
+            finally:
+                with suppress(paramiko.SSHException, EOFError, OSError):
+                    channel.close()
+        finally:
+            self._busy -= 1
+            self._slots.release()
+
+    def _open_channel(self, deadline: float) -> paramiko.Channel:
+        while True:
+            left = deadline - self._now()
+            try:
+                return self._transport.open_session(timeout=max(0.0, left))
+            except paramiko.ChannelException:
+                # A MaxSessions below ours: another of our commands will make room; without one nobody will.
+                if self._busy < 2 or left <= 0:
+                    raise
+                time.sleep(min(left, LOOK))
+            except paramiko.SSHException as error:
+                if "Timeout" in str(error):
+                    raise TimeoutError from error
+                raise
+
+    def _start(self, channel: paramiko.Channel, text: bytes) -> None:
+        """Ask for the command without waiting for the answer, for which the library knows no deadline: a refusal closes
+        the channel, and that the loop sees."""
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_REQUEST)
+        message.add_int(channel.remote_chanid)
+        message.add_string("exec")
+        message.add_boolean(True)
+        message.add_string(text)
+        self._transport.send_soon(message)
+
+    def _follow(
+        self,
+        channel: paramiko.Channel,
+        wake: _Wake,
+        kept: _Kept,
+        deadline: float,
+        stdin: bytes,
+        guard: bool,
+        cancel: threading.Event | None,
+    ) -> Literal["ended", "timeout", "interrupted", "lost"]:
+        """The one loop: both streams in as they come, stdin out as there is room, until an end of some kind."""
+        waiting = memoryview(stdin)
+        heard = self._now()
+        if not guard and not waiting:
+            channel.shutdown_write()
+        while True:
+            wake.rearm()
+            closed = channel.closed  # asked before reading: what came before the close is then read below
+            now = self._now()
+            if kept.take(channel):
+                heard = now
+            if closed:
+                return "ended"
+            if cancel is not None and cancel.is_set():
+                return "interrupted"
+            if now >= deadline:
+                return "timeout"
+            if now - self._wire.heard > DEAD_PEER:
+                return "lost"
+            if channel.status_event.is_set() and now - heard > QUIET:
+                return "ended"  # something else holds the stream open
+            if waiting and channel.send_ready():
+                waiting = waiting[channel.send(bytes(waiting[:32768])) :]
+                if not waiting:
+                    channel.shutdown_write()
+            look = 0.01 if waiting else LOOK if cancel is not None else ROUND
+            wake.wait(min(deadline - now, look))
+
+    def _stop(self, channel: paramiko.Channel, wake: _Wake, guard: bool) -> None:
+        """Ask the guard to end the command, and wait until it is gone, or for ENDING."""
+        if not guard:
+            return
+        until = self._now() + ENDING
+        with suppress(OSError):
+            channel.settimeout(LOOK)
+            channel.send(b"k\n")
+        dropped = _Kept(0, None)
+        while not channel.closed and self._now() < until:
+            wake.rearm()
+            if not dropped.take(channel):
+                wake.wait(LOOK)
+
+
+class _Wake(threading.Event):
+    """Set by either stream of a channel when it has something. Only the loop clears it: a stream's own clearing would hide
+    what came on the other one meanwhile."""
+
+    @classmethod
+    def on(cls, channel: paramiko.Channel) -> _Wake:
+        wake = cls()
+        channel.in_buffer.set_event(wake)
+        channel.in_stderr_buffer.set_event(wake)
+        return wake
+
+    def clear(self) -> None:
+        pass
+
+    def rearm(self) -> None:
+        super().clear()
+
+
+class _Kept:
+    """The output of one command: at most `keep` bytes in memory, all of it to `on_output`."""
+
+    def __init__(self, keep: int, on_output: OnOutput | None) -> None:
+        self._room = keep
+        self._cut = 0
+        self._out, self._err = BytesIO(), BytesIO()
+        self._on_output = on_output
+
+    def take(self, channel: paramiko.Channel) -> bool:
+        """Read what is there, on both streams. Whether there was anything."""
+        moved = False
+        if channel.recv_ready():
+            moved = self._add("out", channel.recv(channel.in_window_size))
+        if channel.recv_stderr_ready():
+            moved |= self._add("err", channel.recv_stderr(channel.in_window_size))
+        return moved
+
+    def _add(self, name: Literal["out", "err"], data: bytes) -> bool:
+        kept = data[: self._room]
+        (self._out if name == "out" else self._err).write(kept)
+        self._room -= len(kept)
+        self._cut += len(data) - len(kept)
+        if self._on_output:
+            self._on_output(name, data)
+        return bool(data)
+
+    def ran(self, host: str, seconds: float, told: dict[str, Any]) -> Ran:
+        out, err = self._out.getvalue(), self._err.getvalue()
+        return Ran(host=host, stdout=out, stderr=err, seconds=seconds, cut=self._cut, **told)
+
+
+def _told(end: str, code: int, signal: str | None, timeout: float, alive: bool) -> dict[str, Any]:
+    """What to say of a command's end. `code` is -1 where the host gave none."""
+    if end == "timeout":
+        return {"status": "timeout", "error": f"no end within {timeout:.3g}s"}
+    if end == "interrupted":
+        return {"status": "interrupted", "error": "interrupted"}
+    if end == "lost":
+        return {"status": "failed", "error": f"connection lost: the host has said nothing for {DEAD_PEER:.3g}s"}
+    if signal is not None:
+        return {"status": "failed", "signal": signal, "error": f"killed by {signal}"}
+    if code < 0:
+        lost = "the host ended it without an exit code" if alive else "connection lost: closed before the command's end"
+        return {"status": "failed", "error": lost}
+    return {"status": "failed" if code else "ok", "exit": code, "error": f"exit {code}" if code else None}
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

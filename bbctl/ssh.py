@@ -1,0 +1,208 @@
+"""The connections to hosts: one login a host for a whole command, whoever asks, with our rules about keys and time.
+
+    Transport.open(host) -> Session.run(text, timeout=…) -> Ran
+
+Fabric resolves (ssh_config, user, port, jump host) and opens over the client and the stream we hand it. Ours are the
+client, which lets in known keys only (`bbctl.login`), and the running of commands (`bbctl.session`).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fabric
+import paramiko
+
+from bbctl.dial import NotLoggedIn, Wire, connect
+from bbctl.errors import ConfigError
+from bbctl.knownhosts import HostKey, KnownHosts, Verdict
+from bbctl.login import STARTUPS, Client, agent_keys, read_key
+from bbctl.model import Fleet, Host, Ran, Ssh
+from bbctl.session import Session
+
+__all__ = ["NotLoggedIn", "Session", "Transport"]
+
+
+class _Connection(fabric.Connection):  # type: ignore[misc]
+    """Fabric's connection. The attribute keeps its constructor from writing to the shared settings, which no lock guards."""
+
+    inline_ssh_env = True
+
+
+class Transport:
+    """All connections of one command; files (known hosts, keys, ssh_config) are read once. Close it at the end."""
+
+    def __init__(self, fleet: Fleet, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._fleet = fleet
+        self._now = now
+        self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+        self._sessions: dict[str, Session] = {}
+        self._known: dict[Path | None, KnownHosts] = {}
+        self._keys: dict[Path, paramiko.PKey] = {}
+        self._configs: dict[Path | None, fabric.Config] = {}
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, host: Host, *, within: float | None = None) -> Session:
+        """The host's session: the one that is open, or a new login, within `connect_timeout` or `within` seconds, whichever
+        is less. Raises NotLoggedIn."""
+        with self._lock:
+            mine = self._opening.setdefault(host.name, threading.Lock())
+        with mine:
+            session = self._sessions.get(host.name)
+            if session is None or not session.alive:
+                limit = min(host.ssh.connect_timeout, host.ssh.connect_timeout if within is None else within)
+                session = self._login(host, self._now() + limit)
+                self._sessions[host.name] = session
+            return session
+
+    def run(self, host: Host, command: str, *, timeout: float, **options: Any) -> Ran:
+        """Open and run, in `timeout` seconds in all; a login that fails is a Ran with its status. Options: Session.run's."""
+        began = self._now()
+        try:
+            session = self.open(host, within=timeout)
+        except NotLoggedIn as error:
+            return Ran(host=host.name, status=error.status, error=error.message, seconds=self._now() - began)
+        ran = session.run(command, timeout=max(0.0, timeout - (self._now() - began)), **options)
+        return replace(ran, seconds=self._now() - began)
+
+    def host_key(self, host: Host) -> tuple[HostKey, Verdict]:
+        """The key that the host shows now, and what we know of it. Nothing is logged in to. Raises NotLoggedIn."""
+        connection, wire = self._dial(host, self._now() + host.ssh.connect_timeout)
+        client: Client = connection.client
+        try:
+            client.exchange(wire)
+            return client.shown(), client.verdict()
+        finally:
+            client.close()
+            wire.close()
+
+    def forget(self, host: Host) -> None:
+        """Close the host's session, if there is one: for commands that visit many hosts once."""
+        session = self._sessions.pop(host.name, None)
+        if session is not None:
+            session.close()
+
+    def close(self) -> None:
+        for session in list(self._sessions.values()):
+            session.close()
+        self._sessions.clear()
+
+    def _login(self, host: Host, deadline: float) -> Session:
+        while True:
+            connection, wire = self._dial(host, deadline)
+            connection.connect_kwargs = {**connection.connect_kwargs, "sock": wire}
+            try:
+                connection.open()
+            except BaseException as error:
+                connection.client.close()
+                wire.close()
+                pause = random.uniform(0.05, 0.4)
+                # sshd turns away the newest of too many at once and says so: nothing else is tried again.
+                if not (isinstance(error, NotLoggedIn) and STARTUPS in wire.first and self._now() + pause < deadline):
+                    raise
+                time.sleep(pause)
+            else:
+                return Session(host, connection.transport, wire, self._now)
+
+    def _dial(self, host: Host, deadline: float) -> tuple[fabric.Connection, Wire]:
+        """Fabric's connection with our client, and the stream to open it over."""
+        ssh = host.ssh
+        port = ssh.port if ssh.port != 22 else None  # the default gives way to ssh_config
+        settings = self._config(ssh)
+        connection = _Connection(
+            host.name, ssh.user, port, settings, gateway=False, forward_agent=False, connect_kwargs={}
+        )
+        if host.address != host.name:
+            connection.host = host.address
+        if "proxycommand" in connection.ssh_config:
+            raise ConfigError(f"{ssh.config}: ProxyCommand is not used, name a ProxyJump", next="bbctl config check")
+        address, port = str(connection.host), int(connection.port)
+        files = tuple(Path(name).expanduser() for name in connection.connect_kwargs.pop("key_filename", ()))
+        connection.client = Client(
+            host,
+            address,
+            port,
+            known=self._known_hosts(ssh),
+            keys=lambda: self._offers(ssh, files),
+            deadline=deadline,
+            now=self._now,
+        )
+        jump = ssh.jump or connection.ssh_config.get("proxyjump")
+        if jump and jump != "none":
+            return connection, self._through(host, jump, address, port, deadline)
+        return connection, connect(address, port, deadline, self._now)
+
+    def _through(self, host: Host, jump: str, address: str, port: int, deadline: float) -> Wire:
+        """A stream through the last of the jump hosts, each logged in to with its own key checks."""
+        *before, last = [hop.strip() for hop in jump.split(",")]
+        via = self._jump_host(host, last, ",".join(before) or None)
+        if via.name == host.name:  # a pattern of ssh_config that means the jump host itself too
+            return connect(address, port, deadline, self._now)
+        try:
+            session = self.open(via, within=deadline - self._now())
+            return Wire(session.tunnel(address, port, timeout=max(0.1, deadline - self._now())), self._now)
+        except NotLoggedIn as error:
+            said = f"jump host {via.name}: {error.message}"
+            raise NotLoggedIn(error.status, said, fingerprint=error.fingerprint, next=error.next) from error
+        except OSError as error:
+            raise NotLoggedIn("unreachable", f"through {via.name}: {error}", stage="connect") from error
+
+    def _jump_host(self, host: Host, words: str, before: str | None) -> Host:
+        """`[user@]name[:port]`: a host of the inventory, or one made of the words and the settings of `host`."""
+        rest, _, port = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
+        user, _, name = rest.rpartition("@")
+        known = self._fleet.hosts.get(name)
+        base = known.ssh if known else replace(host.ssh, port=22)
+        made = replace(base, jump=before, user=user or base.user, port=int(port) if port else base.port)
+        return replace(known, ssh=made) if known else Host(name=name, address=name, ssh=made)
+
+    def _known_hosts(self, ssh: Ssh) -> KnownHosts:
+        with self._lock:
+            if ssh.known_hosts not in self._known:
+                files = [ssh.known_hosts] if ssh.known_hosts else []
+                with suppress(RuntimeError):  # no home at all
+                    files.append(Path("~/.ssh/known_hosts").expanduser())
+                self._known[ssh.known_hosts] = KnownHosts.read(files)
+            return self._known[ssh.known_hosts]
+
+    def _config(self, ssh: Ssh) -> fabric.Config:
+        """Fabric's settings without its files and environment; ssh_config only where the inventory names one."""
+        with self._lock:
+            if ssh.config not in self._configs:
+                try:
+                    read = paramiko.SSHConfig.from_path(str(ssh.config)) if ssh.config else paramiko.SSHConfig()
+                except (OSError, paramiko.ConfigParseError) as error:
+                    raise ConfigError(f"{ssh.config}: {error}", next="bbctl config check") from error
+                self._configs[ssh.config] = fabric.Config(lazy=True, ssh_config=read)
+            return self._configs[ssh.config]
+
+    def _offers(self, ssh: Ssh, files: tuple[Path, ...]) -> list[tuple[str, paramiko.PKey]]:
+        """The keys to offer, each once: the one that is named, else the agent's and the usual files."""
+        named = [ssh.identity_file] if ssh.identity_file else list(files)
+        if named:
+            return [(str(path), self._key(path)) for path in named]
+        found = list(agent_keys())
+        for kind in ("ed25519", "ecdsa", "rsa"):
+            with suppress(NotLoggedIn, RuntimeError):  # none, one with a passphrase, or no home at all
+                path = Path(f"~/.ssh/id_{kind}").expanduser()
+                found.append((str(path), self._key(path)))
+        return list({key.asbytes(): (name, key) for name, key in reversed(found)}.values())[::-1]
+
+    def _key(self, path: Path) -> paramiko.PKey:
+        with self._lock:
+            if path not in self._keys:
+                self._keys[path] = read_key(path)
+            return self._keys[path]
