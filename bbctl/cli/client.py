@@ -1,0 +1,139 @@
+"""`bbctl client …`: who may ask the engine, who is asked by it, and their tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bbctl.cli.engine import runtime
+from bbctl.cli.front import Call
+from bbctl.durations import parse_duration
+from bbctl.errors import UsageError
+from bbctl.render import plain, screen
+from bbctl.settings import masked
+from engine import workflows
+from engine.model import ClientRecord
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name, or its id.")]
+
+
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How people call it.")],
+    activity_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="Where activities are posted.")] = None,
+    notification_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="Where failures are told.")] = None,
+    decision_endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where signals are posted; without: the activity endpoint.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="D", help="How long one post may take (default 30s).")] = None,
+) -> None:
+    """Add a client and print its token, which is shown this once. Endpoints are allowed as given, link-local never.
+    Without endpoints its handlers are Python functions of the workers (bbctl work --import MODULE).
+
+    \b
+    Examples:
+      bbctl client add accounting --activity-endpoint http://accounting.snc1/activity --notification-endpoint http://accounting.snc1/notification
+      bbctl client add reports -o json
+    """
+    call: Call = ctx.obj
+    if bool(activity_endpoint) != bool(notification_endpoint) or (decision_endpoint and not activity_endpoint):
+        raise UsageError(
+            "an HTTP client needs both --activity-endpoint and --notification-endpoint", next="bbctl client add --help"
+        )
+    with runtime(call) as rt:
+        client, token = workflows.add_client(
+            rt,
+            name,
+            activity_endpoint=activity_endpoint,
+            notification_endpoint=notification_endpoint,
+            decision_endpoint=decision_endpoint,
+            timeout=_seconds(timeout),
+        )
+    _show_token(call, client, token)
+
+
+def list_clients(ctx: typer.Context) -> None:
+    """The clients, by name; never their tokens.
+
+    \b
+    Examples:
+      bbctl client list
+      bbctl client list -o json
+    """
+    call: Call = ctx.obj
+    with runtime(call) as rt:
+        rows = [_row(client) for client in workflows.list_clients(rt)]
+    call.show(rows, lambda: _table(rows))
+
+
+def rotate(ctx: typer.Context, name: Name) -> None:
+    """Give a client a new token and print it; the old one is refused within about a second.
+
+    \b
+    Examples:
+      bbctl client rotate accounting
+    """
+    call: Call = ctx.obj
+    with runtime(call) as rt:
+        client, token = workflows.rotate_token(rt, workflows.client_named(rt, name).id)
+    _show_token(call, client, token)
+
+
+def remove(ctx: typer.Context, name: Name) -> None:
+    """Remove a client. Refused while it has unfinished work.
+
+    \b
+    Examples:
+      bbctl client remove reports
+    """
+    call: Call = ctx.obj
+    with runtime(call) as rt:
+        client = workflows.client_named(rt, name)
+        workflows.remove_client(rt, client.id)
+    call.show({"id": client.id, "name": client.name, "removed": True}, lambda: f"{screen.safe(client.name)} is removed")
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return parse_duration(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"--timeout {text}: {error}") from None
+
+
+def _show_token(call: Call, client: ClientRecord, token: str) -> None:
+    value = {"id": client.id, "name": client.name, "authToken": token}
+    call.show(value, lambda: f"name   {screen.safe(client.name)}\nid     {client.id}\ntoken  {token}")
+    if call.output == "table":
+        call.say("keep the token: it is not shown again (bbctl client rotate makes a new one)")
+
+
+def _row(client: ClientRecord) -> dict[str, Any]:
+    return {
+        "id": client.id,
+        "name": client.name,
+        "activityEndpoint": _shown(client.activity_endpoint),
+        "notificationEndpoint": _shown(client.notification_endpoint),
+        "decisionEndpoint": _shown(client.decision_endpoint),
+        "timeout": client.timeout,
+        "createdAt": plain.stamp(client.created / 1000),
+    }
+
+
+def _shown(url: str | None) -> str | None:
+    return masked(url) if url else None
+
+
+def _table(rows: list[dict[str, Any]]) -> str | None:
+    if not rows:
+        return "no clients; bbctl client add NAME"
+    table = screen.table("NAME", "ID", "ACTIVITIES", "DECISIONS", "NOTIFICATIONS")
+    for row in rows:
+        endpoints = (
+            row["activityEndpoint"] or "in Python",
+            row["decisionEndpoint"] or "",
+            row["notificationEndpoint"] or "",
+        )
+        table.add_row(screen.safe(row["name"]), row["id"], *map(screen.safe, endpoints))
+    screen.draw(table)
+    return None
