@@ -38,8 +38,11 @@ class Gate:
     host: Host
     drain: Drain
 
-    def place(self) -> Place:
-        """Where the host stands now. Never raises: what cannot be learned is `unknown` with the cause."""
+    def place(self, haproxy: Callable[[str], str] | None = None) -> Place:
+        """Where the host stands now. Never raises: what cannot be learned is `unknown` with the cause.
+
+        `haproxy`: who asks it in place of us, for a look at many hosts behind one.
+        """
         try:
             match self.drain.kind:
                 case "file":
@@ -49,7 +52,7 @@ class Gate:
                         vip.understand_file(ran.stdout, path) if ran.exit is not None else vip.unknown(ran.error or "")
                     )
                 case "haproxy":
-                    answer = self._haproxy(vip.HAPROXY_STATES)
+                    answer = (haproxy or self.haproxy)(vip.HAPROXY_STATES)
                     return vip.place_of(answer, self.drain.backend or "", self.drain.server or "")
                 case "command":
                     return vip.understand_command(*_here(self.drain.state, MOMENT))
@@ -128,11 +131,11 @@ class Gate:
     def _haproxy_move(self, way: Literal["out", "in"]) -> Place:
         backend, server = self.drain.backend or "", self.drain.server or ""
         words = vip.haproxy_set(backend, server, "drain" if way == "out" else "ready")
-        if said := vip.understand_set(self._haproxy(words)):
+        if said := vip.understand_set(self.haproxy(words)):
             raise ValueError(f"HAProxy says: {said[:160]}")
         until = time.monotonic() + max(self.drain.settle, SERVING)
         while True:
-            place = vip.place_of(self._haproxy(vip.HAPROXY_STATES), backend, server)
+            place = vip.place_of(self.haproxy(vip.HAPROXY_STATES), backend, server)
             if way == "out" or place.state != "in" or place.serving:
                 return place
             if time.monotonic() >= until:
@@ -148,8 +151,8 @@ class Gate:
             return vip.unknown(f"{words[0] if words else 'no command'} {how}" + (f": {said}" if said else ""))
         return self.place() if self.drain.state else Place(state=way, serving=way == "in")
 
-    def _haproxy(self, words: str) -> str:
-        """HAProxy's answer. Raises ValueError or OSError with the cause."""
+    def haproxy(self, words: str) -> str:
+        """HAProxy's answer to these words. Raises ValueError or OSError with the cause."""
         path = self.drain.socket or ""
         if self.drain.host is None:
             return _ask_here(path, words)
