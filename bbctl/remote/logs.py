@@ -51,12 +51,17 @@ class Tail:
         return self.start + len(self.data)
 
 
+def reader(run_as: str | None) -> str:
+    """Shell text that defines `as`: run a command that reads `$f`, as the service's user where we may not read it."""
+    return _AS.format(user=quote(run_as or ""))
+
+
 def tail(path: str, *, run_as: str | None = None, start: int | None = None, window: int = WINDOW) -> str:
     """Shell text for the last `window` bytes of a log, or for what comes after offset `start` (but no more than `window`).
 
     Where the file is shorter than `start` it was cut or replaced: then from its beginning.
     """
-    return _TAIL.format(path=quote(path), become=_AS.format(user=quote(run_as or "")), start=start or 0, window=window)
+    return _TAIL.format(path=quote(path), become=reader(run_as), start=start or 0, window=window)
 
 
 def understand(output: bytes) -> Tail:

@@ -249,6 +249,11 @@ fi
 printf 'signal %s %s %s\n' "$code" "$how" "$said"
 """
 
+_ONLY = r"""
+said=$(/bin/sh -c {check} sh {who} 2>&1) || {{ printf 'not the process: %s\n' "$said" >&2; exit 4; }}
+{body}
+"""
+
 OUTCOMES = {0: "sent", 3: "gone", 4: "changed", 5: "zombie", 6: "denied"}
 
 
@@ -288,6 +293,16 @@ def understand_signal(output: bytes) -> Signalled:
             how, _, detail = rest.partition(" ")
             return Signalled(outcome=OUTCOMES.get(int(code), "denied"), how=how, detail=detail.strip())
     return Signalled(outcome="unclear", how="", detail=output[-200:].decode("utf-8", "replace").strip())
+
+
+def become(login: str, proc: Proc) -> str | None:
+    """The user to be, by `sudo -n`, to signal a process: its owner, unless we logged in as that or as root."""
+    return None if login in (proc.user, "root") else proc.user
+
+
+def only(proc: Proc, body: str) -> str:
+    """Shell text that runs `body` only where the process is proven to be the one; else exit 4 and the cause on stderr."""
+    return _ONLY.format(check=quote(_CHECK), who=_who(proc), body=body)
 
 
 _WAIT = r"""
