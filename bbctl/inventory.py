@@ -62,13 +62,13 @@ def login_name(environ: Mapping[str, str]) -> str:
 
 
 def links(fleet: Fleet, host: Host | None = None) -> dict[str, str]:
-    """The links that are one host's own; without a host those that name none."""
+    """The links that are one host's own (as far as its vars fill them); without a host those that name none."""
     values = {"site": fleet.site} if host is None else _placeholders(host, fleet.site)
     found: dict[str, str] = {}
     for name, text in fleet.links.items():
-        own = any(word != "site" for word in PLACEHOLDER.findall(text))
-        if own == (host is not None):
-            found[name] = PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+        needed = set(PLACEHOLDER.findall(text))
+        if needed <= set(values) and (host is None or needed - {"site"}):
+            found[name] = PLACEHOLDER.sub(lambda match: values[match[1]], text)
     return found
 
 

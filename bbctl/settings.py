@@ -199,6 +199,12 @@ class Settings:
             return Setting(key="playbooks", value=str(beside), source="beside the inventory")
         return Setting(key="playbooks", value=str(shipped("playbooks")), source="default")
 
+    def runbook(self) -> Path:
+        """The page: beside the inventory, or the shipped one."""
+        where = self.inventory().value
+        beside = Path(where).absolute().parent / "RUNBOOK.md"
+        return beside if where != "none" and beside.is_file() else shipped("RUNBOOK.md")
+
 
 def load(environ: Mapping[str, str], *, inventory: str | None = None, output: str = "table") -> Settings:
     """The settings of one command: its flags and the environment."""
