@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,22 +76,31 @@ class KnownHosts:
         """Missing files are empty. Raises ConfigError for one that is there and cannot be read."""
         return cls(line for path in files for text in _text(path).splitlines() if (line := _parse(text)))
 
-    def keys(self, address: str, name: str, port: int) -> tuple[HostKey, ...]:
-        """The keys stored for a host: those of the first of `names()` that has any."""
-        for wanted in names(address, name, port):
-            found = self._exact.get(wanted.lower(), []) + [x.key for x in self._odd if x.matches(wanted)]
-            if found:
-                return tuple(dict.fromkeys(found))
-        return ()
+    def under(self, name: str) -> list[HostKey]:
+        """The keys stored under one name."""
+        return self._exact.get(name.lower(), []) + [line.key for line in self._odd if line.matches(name)]
 
-    def judge(self, address: str, name: str, port: int, key: HostKey) -> Verdict:
-        wanted = names(address, name, port)
+    def keys(self, wanted: Iterable[str]) -> tuple[HostKey, ...]:
+        """The keys stored for a host: those of the first of its `names()` that has any."""
+        found: Iterable[HostKey] = next(filter(None, map(self.under, wanted)), ())
+        return tuple(dict.fromkeys(found))
+
+    def verdict(self, wanted: Sequence[str], key: HostKey) -> Verdict:
+        """What is known of a key that a host with these `names()` shows."""
         if any(line.key.blob == key.blob and any(map(line.matches, wanted)) for line in self._revoked):
             return "revoked"
-        stored = self.keys(address, name, port)
+        stored = self.keys(wanted)
         if not stored:
             return "unknown"
         return "known" if any(known.blob == key.blob for known in stored) else "changed"
+
+
+def files(own: Path | None) -> list[Path]:
+    """Where keys are looked up: the inventory's known_hosts, then the user's. Keys are added to the first."""
+    found = [own] if own else []
+    with suppress(RuntimeError):  # a user without any home
+        found.append(Path("~/.ssh/known_hosts").expanduser())
+    return found
 
 
 def names(address: str, name: str, port: int) -> tuple[str, ...]:

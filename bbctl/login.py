@@ -1,6 +1,6 @@
 """A login over a connected stream: banner, key exchange, a host key that we know, a key of ours that it takes.
 
-    Client.exchange(wire) -> Client.verdict() -> Client.authenticate(user)
+    Client.exchange(wire), Client.shown(), then the login; Client.connect does all three
 
 Every step ends by the client's deadline and says which stage failed. Nothing is sent to a host before its key is proven.
 """
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 
 from bbctl.dial import NotLoggedIn, Stage, Wire
-from bbctl.knownhosts import HostKey, KnownHosts, Verdict
+from bbctl.knownhosts import HostKey, KnownHosts, Verdict, names
 from bbctl.model import Host
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # its tracebacks are not for users; we say what happened
@@ -95,6 +96,16 @@ class Protocol(paramiko.Transport):
         self._send_user_message(message)  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The key that a host showed and proved to have; under which names it is looked up; what is stored there."""
+
+    key: HostKey
+    names: tuple[str, ...]
+    stored: tuple[HostKey, ...]
+    verdict: Verdict
+
+
 class Client(paramiko.SSHClient):
     """One login. `address` and `port` are where the host is; `keys` gives what to offer, as (where it is from, key)."""
 
@@ -111,6 +122,7 @@ class Client(paramiko.SSHClient):
     ) -> None:
         super().__init__()
         self._host, self._address, self._port = host, address, port
+        self._names = names(address, host.name, port)
         self._known, self._keys = known, keys
         self._deadline, self._now, self._limit = deadline, now, deadline - now()
         self._protocol: Protocol | None = None
@@ -119,9 +131,9 @@ class Client(paramiko.SSHClient):
         """What Fabric calls; of `how` only `sock` counts, the rest is settled. Raises NotLoggedIn."""
         wire: Wire = how["sock"]
         self.exchange(wire)
-        verdict = self.verdict()
-        if verdict != "known":
-            raise self._refusal(verdict)
+        shown = self.shown()
+        if shown.verdict != "known":
+            raise _refusal(self._host.name, shown)
         self._authenticate(username or self._host.ssh.user)
 
     def exchange(self, wire: Wire) -> None:
@@ -129,7 +141,7 @@ class Client(paramiko.SSHClient):
         protocol = self._protocol = Protocol(wire)
         self._transport = protocol
         proofs = protocol.get_security_options()
-        kinds = [key.kind for key in self._known.keys(self._address, self._host.name, self._port)]
+        kinds = [key.kind for key in self._known.keys(self._names)]
         stored = [proof for kind in dict.fromkeys(kinds) for proof in _PROOFS.get(kind, ())]
         # The kinds we know come first: a host has several keys, and an unknown one proves nothing.
         proofs.key_types = [*stored, *(proof for proof in proofs.key_types if proof not in stored)]
@@ -139,14 +151,13 @@ class Client(paramiko.SSHClient):
         if not (done.is_set() and protocol.is_active()):
             raise self._not_exchanged(protocol, wire, done.is_set())
 
-    def shown(self) -> HostKey:
-        """The key that the host proved to have."""
+    def shown(self) -> Shown:
+        """What the key exchange proved."""
         assert self._protocol is not None
-        key = self._protocol.get_remote_server_key()
-        return HostKey(key.get_name(), key.asbytes())
-
-    def verdict(self) -> Verdict:
-        return self._known.judge(self._address, self._host.name, self._port, self.shown())
+        proven = self._protocol.get_remote_server_key()
+        key = HostKey(proven.get_name(), proven.asbytes())
+        stored, verdict = self._known.keys(self._names), self._known.verdict(self._names, key)
+        return Shown(key=key, names=self._names, stored=stored, verdict=verdict)
 
     def _not_exchanged(self, protocol: Protocol, wire: Wire, ended: bool) -> NotLoggedIn:
         stage: Stage = "key exchange" if protocol.remote_version.startswith("SSH-") else "banner"
@@ -161,23 +172,6 @@ class Client(paramiko.SSHClient):
             said = str(error) if stage == "key exchange" and error else ""
             cause = said or "the connection was closed"
         return NotLoggedIn("unreachable", cause, stage=stage)
-
-    def _refusal(self, verdict: Verdict) -> NotLoggedIn:
-        key, name = self.shown(), self._host.name
-        stored = [k.fingerprint for k in self._known.keys(self._address, name, self._port)]
-        shows = f"{name} shows {key.kind} {key.fingerprint}"
-        said, way = {
-            "unknown": (f"host key unknown: {shows}", f"bbctl hosts trust {name}"),
-            "changed": (
-                f"host key changed: {shows}, known is {', '.join(stored)}: a new machine, or somebody in between",
-                f"bbctl hosts trust {name} --replace   once you know why it changed",
-            ),
-            "revoked": (
-                f"host key revoked: {shows}, which known_hosts marks @revoked",
-                f"bbctl hosts trust {name} --replace",
-            ),
-        }[verdict]
-        return NotLoggedIn("host-key", said, fingerprint=key.fingerprint, next=way)
 
     def _authenticate(self, user: str) -> None:
         protocol = self._protocol
@@ -211,6 +205,18 @@ class Client(paramiko.SSHClient):
             next_ = "ssh-add -l" if not offered else f"ssh -v {user}@{self._address} -p {self._port}"
             raise NotLoggedIn("auth-failed", f"{user}: {told}{with_}", next=next_)
         protocol.keep_alive()
+
+
+def _refusal(name: str, shown: Shown) -> NotLoggedIn:
+    shows = f"{name} shows {shown.key.kind} {shown.key.fingerprint}"
+    known = ", ".join(key.fingerprint for key in shown.stored)
+    changed = f"host key changed: {shows}, known is {known}: a new machine, or somebody in between"
+    said, way = {
+        "unknown": (f"host key unknown: {shows}", f"bbctl hosts trust {name}"),
+        "changed": (changed, f"bbctl hosts trust {name} --replace   once you know why it changed"),
+        "revoked": (f"host key revoked: {shows}, which known_hosts marks @revoked", f"ssh-keygen -F {shown.names[0]}"),
+    }[shown.verdict]
+    return NotLoggedIn("host-key", said, fingerprint=shown.key.fingerprint, next=way)
 
 
 def _auth_cause(error: paramiko.AuthenticationException, limit: float) -> str:

@@ -22,12 +22,12 @@ import paramiko
 
 from bbctl.dial import NotLoggedIn, Wire, connect
 from bbctl.errors import ConfigError
-from bbctl.knownhosts import HostKey, KnownHosts, Verdict
-from bbctl.login import STARTUPS, Client, agent_keys, read_key
+from bbctl.knownhosts import KnownHosts, files
+from bbctl.login import STARTUPS, Client, Shown, agent_keys, read_key
 from bbctl.model import Fleet, Host, Ran, Ssh
 from bbctl.session import Session
 
-__all__ = ["NotLoggedIn", "Session", "Transport"]
+__all__ = ["NotLoggedIn", "Session", "Shown", "Transport"]
 
 
 class _Connection(fabric.Connection):  # type: ignore[misc]
@@ -78,13 +78,13 @@ class Transport:
         ran = session.run(command, timeout=max(0.0, timeout - (self._now() - began)), **options)
         return replace(ran, seconds=self._now() - began)
 
-    def host_key(self, host: Host) -> tuple[HostKey, Verdict]:
+    def host_key(self, host: Host) -> Shown:
         """The key that the host shows now, and what we know of it. Nothing is logged in to. Raises NotLoggedIn."""
         connection, wire = self._dial(host, self._now() + host.ssh.connect_timeout)
         client: Client = connection.client
         try:
             client.exchange(wire)
-            return client.shown(), client.verdict()
+            return client.shown()
         finally:
             client.close()
             wire.close()
@@ -130,13 +130,13 @@ class Transport:
         if "proxycommand" in connection.ssh_config:
             raise ConfigError(f"{ssh.config}: ProxyCommand is not used, name a ProxyJump", next="bbctl config check")
         address, port = str(connection.host), int(connection.port)
-        files = tuple(Path(name).expanduser() for name in connection.connect_kwargs.pop("key_filename", ()))
+        named = tuple(Path(name).expanduser() for name in connection.connect_kwargs.pop("key_filename", ()))
         connection.client = Client(
             host,
             address,
             port,
             known=self._known_hosts(ssh),
-            keys=lambda: self._offers(ssh, files),
+            keys=lambda: self._offers(ssh, named),
             deadline=deadline,
             now=self._now,
         )
@@ -172,10 +172,7 @@ class Transport:
     def _known_hosts(self, ssh: Ssh) -> KnownHosts:
         with self._lock:
             if ssh.known_hosts not in self._known:
-                files = [ssh.known_hosts] if ssh.known_hosts else []
-                with suppress(RuntimeError):  # no home at all
-                    files.append(Path("~/.ssh/known_hosts").expanduser())
-                self._known[ssh.known_hosts] = KnownHosts.read(files)
+                self._known[ssh.known_hosts] = KnownHosts.read(files(ssh.known_hosts))
             return self._known[ssh.known_hosts]
 
     def _config(self, ssh: Ssh) -> fabric.Config:
@@ -189,9 +186,9 @@ class Transport:
                 self._configs[ssh.config] = fabric.Config(lazy=True, ssh_config=read)
             return self._configs[ssh.config]
 
-    def _offers(self, ssh: Ssh, files: tuple[Path, ...]) -> list[tuple[str, paramiko.PKey]]:
+    def _offers(self, ssh: Ssh, config: tuple[Path, ...]) -> list[tuple[str, paramiko.PKey]]:
         """The keys to offer, each once: the one that is named, else the agent's and the usual files."""
-        named = [ssh.identity_file] if ssh.identity_file else list(files)
+        named = [ssh.identity_file] if ssh.identity_file else list(config)
         if named:
             return [(str(path), self._key(path)) for path in named]
         found = list(agent_keys())

@@ -1,0 +1,35 @@
+"""`bbctl ping`: can they be logged in to?"""
+
+from __future__ import annotations
+
+import typer
+
+from bbctl.cli.front import Call, Exclude, Label, Targets
+
+ANSWER = 5.0  # seconds, after the login, for a command that does nothing
+
+
+def ping(ctx: typer.Context, target: Targets = None, exclude: Exclude = None, label: Label = None) -> int:
+    """Log in to each host and run a command that does nothing. Changes nothing.
+
+    \b
+    Examples:
+      bbctl ping                 all hosts
+      bbctl ping workers -o json
+    """
+    from bbctl.cli.exec import over, run_on_all
+    from bbctl.render import answers
+    from bbctl.ssh import Transport
+    from bbctl.targets import select
+
+    call: Call = ctx.obj
+    hosts = select(call.fleet, target, exclude=exclude, labels=label)
+    with Transport(call.fleet) as transport:
+        rows, stopped = run_on_all(
+            hosts,
+            lambda host, cancel: transport.run(
+                host, "exit 0", timeout=host.ssh.connect_timeout + ANSWER, cancel=cancel
+            ),
+        )
+    call.show([answers.ping_row(r) for r in rows], lambda: answers.ping(rows), name="host")
+    return over(rows, stopped)
