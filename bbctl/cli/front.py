@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bbctl.durations import parse_duration
 from bbctl.errors import NotConfirmed, UsageError
 from bbctl.render import plain, screen
 
@@ -107,3 +108,11 @@ def need_reason(force: bool, reason: str | None) -> None:
     """`--force` overrides the capacity guard only, and needs a reason (2 without)."""
     if force and not reason:
         raise UsageError("--force needs --reason: why may the guard be overridden?", next='add --reason "…"')
+
+
+def seconds(text: str, option: str) -> float:
+    """A duration option in seconds; UsageError names the option where it is none."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {error}", next=f"{option} 5m") from None
