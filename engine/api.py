@@ -252,9 +252,11 @@ class Protocol(HttpToolsProtocol):
                 self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
         super().data_received(data)
         if self._in_head and self._head_size > HEAD_LIMIT and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large", "The headers are too large")
+            self.send_400_response("")
 
     def on_headers_complete(self) -> None:
+        if self._head_size > HEAD_LIMIT and len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > HEAD_LIMIT:
+            raise ValueError("the parser stops and calls send_400_response")
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -264,7 +266,10 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(b"400 Bad Request", "This is not HTTP")
+        if self._head_size > HEAD_LIMIT:
+            self._refuse(b"431 Request Header Fields Too Large", "The headers are too large")
+        else:
+            self._refuse(b"400 Bad Request", "This is not HTTP")
 
     def _too_slow(self) -> None:
         if self._in_head and not self.transport.is_closing():
