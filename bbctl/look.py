@@ -255,3 +255,15 @@ def _blind(host: Host, service: Service, status: Any, error: str) -> Facts:
 def _unanswered(host: Host, service: Service, ran: Ran) -> Facts:
     status = ran.status if ran.status != "ok" else "failed"
     return _blind(host, service, status, ran.error or "the host's answer is not whole")
+
+
+def fine(seen: Seen) -> bool:
+    """Nothing that a person would act on: logged in, the process runs, health is OK, and the host is in its VIP."""
+    f, service = seen.facts, seen.service
+    return (
+        f.status == "ok"
+        and not f.error
+        and (f.process == "running" or service.process is None)
+        and (f.health == "ok" or service.health is None)
+        and f.vip in ("in", "none")
+    )
