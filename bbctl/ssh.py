@@ -68,6 +68,15 @@ class Transport:
                 self._sessions[host.name] = session
             return session
 
+    def ping(self, host: Host) -> Ran:
+        """Log in, as a Ran: ok, or the status of the login that failed."""
+        began = self._now()
+        try:
+            self.open(host)
+        except NotLoggedIn as error:
+            return Ran(host=host.name, status=error.status, error=error.message, seconds=self._now() - began)
+        return Ran(host=host.name, status="ok", seconds=self._now() - began)
+
     def run(self, host: Host, command: str, *, timeout: float, **options: Any) -> Ran:
         """Open and run, in `timeout` seconds in all; a login that fails is a Ran with its status. Options: Session.run's."""
         began = self._now()

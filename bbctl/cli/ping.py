@@ -6,11 +6,9 @@ import typer
 
 from bbctl.cli.front import Call, Exclude, Label, Targets
 
-ANSWER = 5.0  # seconds, after the login, for a command that does nothing
-
 
 def ping(ctx: typer.Context, target: Targets = None, exclude: Exclude = None, label: Label = None) -> int:
-    """Log in to each host and run a command that does nothing. Changes nothing.
+    """Log in to each host, and out again. No command is run.
 
     \b
     Examples:
@@ -25,11 +23,6 @@ def ping(ctx: typer.Context, target: Targets = None, exclude: Exclude = None, la
     call: Call = ctx.obj
     hosts = select(call.fleet, target, exclude=exclude, labels=label)
     with Transport(call.fleet) as transport:
-        rows, stopped = run_on_all(
-            hosts,
-            lambda host, cancel: transport.run(
-                host, "exit 0", timeout=host.ssh.connect_timeout + ANSWER, cancel=cancel
-            ),
-        )
+        rows, stopped = run_on_all(hosts, lambda host, _: transport.ping(host))
     call.show([answers.ping_row(r) for r in rows], lambda: answers.ping(rows), name="host")
     return over(rows, stopped)

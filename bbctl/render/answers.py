@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bbctl.model import Ran
 from bbctl.ranges import fold
+from bbctl.render import plain
 from bbctl.render.inventory import columns
-from bbctl.render.screen import safe
+from bbctl.render.screen import out, safe
+
+READ = 256 * 1024  # bytes of one host's stream that a terminal shows
+PIECE = 1 << 20
 
 
 def ping_row(ran: Ran) -> dict[str, Any]:
@@ -35,23 +40,36 @@ def ping(rows: Sequence[Ran]) -> str:
     return columns((r.host, r.status, f"{r.seconds:.2f}s", r.error or "") for r in rows)
 
 
-def folded(rows: Iterable[Ran]) -> str:
-    """One block for each different answer, the commonest first: whose it is, how it ended, what it said."""
+def folded(rows: Iterable[Ran]) -> None:
+    """Print one block for each different answer, what went wrong first: whose it is, how it ended, what it said.
+
+    On a terminal the output is made harmless and cut where nobody reads on; a file or a pipe gets its very bytes.
+    """
     groups: dict[tuple[Any, ...], list[Ran]] = {}
     for ran in rows:
         groups.setdefault((ran.status, ran.error, ran.stdout, ran.stderr, ran.cut), []).append(ran)
-    ordered = sorted(groups.values(), key=lambda group: (group[0].status != "ok", -len(group)))
-    return "\n".join("\n".join(_block(group)) for group in ordered)
+    for group in sorted(groups.values(), key=lambda group: (group[0].status == "ok", -len(group))):
+        one, many = group[0], f" ({len(group)})" if len(group) > 1 else ""
+        out(f"{fold(r.host for r in group)}{many}  {one.status}{f'  {safe(one.error)}' if one.error else ''}")
+        _output(one.stdout, "  ")
+        _output(one.stderr, "  ! ")
+        if one.cut:
+            out(f"  … and {one.cut} bytes more, not kept: --outdir DIR keeps all")
 
 
-def _block(group: Sequence[Ran]) -> list[str]:
-    one = group[0]
-    many = f" ({len(group)})" if len(group) > 1 else ""
-    lines = [f"{fold(r.host for r in group)}{many}  {one.status}{f'  {safe(one.error)}' if one.error else ''}"]
-    lines += [f"  {line}" for line in shown(one.out)] + [f"  ! {line}" for line in shown(one.err)]
-    if one.cut:
-        lines.append(f"  … and {one.cut} bytes more, not kept: --outdir DIR keeps all")
-    return lines
+def _output(data: bytes, indent: str) -> None:
+    if not data:
+        return
+    if sys.stdout.isatty():
+        out("\n".join(indent + line for line in shown(data[:READ].decode("utf-8", "replace"))))
+        if len(data) > READ:
+            out(f"  … and {len(data) - READ} bytes more: --outdir DIR, or a pipe")
+    else:
+        begin, end = indent.encode(), len(data) - data.endswith(b"\n")
+        plain.raw(begin)
+        for at in range(0, end, PIECE):  # in pieces: a copy of all of it could be large
+            plain.raw(data[at : min(at + PIECE, end)].replace(b"\n", b"\n" + begin))
+        plain.raw(b"\n")
 
 
 def shown(text: str) -> list[str]:

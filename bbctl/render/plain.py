@@ -28,6 +28,13 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def raw(data: bytes) -> None:
+    """Bytes to stdout as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
 def line(value: Any) -> None:
     """One JSON line."""
     write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
