@@ -36,7 +36,9 @@ def append(home: Path, entry: Mapping[str, Any], *, at: float | None = None) -> 
         count, prev = _tail(fd)
         line: dict[str, Any] = {"seq": count + 1, "at": time.time() if at is None else at, **entry, "prev": prev}
         line["hash"] = _digest(line)
-        os.write(fd, (json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n").encode("utf-8", "replace"))
+        os.write(
+            fd, (json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n").encode("utf-8", "replace")
+        )
         os.fsync(fd)
         _head(home, line)
     return str(line["hash"])
@@ -55,7 +57,9 @@ def verify(home: Path) -> int:
     prev, count, marked = ZERO, 0, ZERO
     for number, value in _lines(home):
         count = number
-        said = value and value.get("seq") == number and value.get("prev") == prev and value.get("hash") == _digest(value)
+        said = (
+            value and value.get("seq") == number and value.get("prev") == prev and value.get("hash") == _digest(value)
+        )
         if not said or value is None:
             raise Failed(
                 f"{home / 'audit.jsonl'}:{number}: edited, moved, or lines before it are missing",

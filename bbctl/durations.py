@@ -22,6 +22,22 @@ def parse_duration(text: str) -> float:
     return round(int(found[1]) * SECONDS[found[2]], 3)
 
 
+def format_duration(seconds: float) -> str:
+    """For people, two units at most: `0.3s`, `41s`, `4m14s`, `6h3m`, `12d4h`."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f}s".replace(".0s", "s")
+    left = round(seconds)
+    for (big, size), (small, step) in (
+        (("d", 86400), ("h", 3600)),
+        (("h", 3600), ("m", 60)),
+        (("m", 60), ("s", 1)),
+    ):
+        if left >= size:
+            more = left % size // step
+            return f"{left // size}{big}" + (f"{more}{small}" if more else "")
+    return f"{left}s"
+
+
 def parse_when(text: str, *, now: float) -> float:
     """Seconds since the epoch. Times without a zone are local; a clock time is the last one before `now`.
 

@@ -38,6 +38,7 @@ class Journal:
         self.folder = folder
         self._fd = fd
         self._now = now
+        self.report: Callable[[Event], None] = lambda event: None  # told of each event once it is on the disk
         self._guard = threading.Lock()
         self.events: list[Event] = [*_parse(_content(fd), folder / "journal.jsonl")]
 
@@ -74,10 +75,11 @@ class Journal:
             _all(self._fd, (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
             os.fsync(self._fd)
             self.events.append(value)
+        self.report(value)
 
     def publish(self) -> None:
         """Write record.json anew, in one move."""
-        text = json.dumps(as_json(self.record(), home=self.folder.parent.parent), ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(as_json(self.record()), ensure_ascii=False, indent=1) + "\n"
         new = self.folder / "record.json.new"
         with self._guard:
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -145,12 +147,12 @@ def _apply(host: HostRecord, e: Event) -> HostRecord:
     return host
 
 
-def as_json(record: RunRecord, *, home: Path) -> dict[str, Any]:
-    """The run record as promised: times ISO 8601, evidence as whole paths."""
+def as_json(record: RunRecord) -> dict[str, Any]:
+    """The run record as promised: times ISO 8601."""
     value = asdict(record)
     value["started"], value["finished"] = stamp(record.started), stamp(record.finished)
     for row in value["hosts"]:
-        row["evidence"] = [str(home / path) for path in row["evidence"]]
+        row["evidence"] = list(row["evidence"])
         row["steps"] = [{**s, "seconds": round(s["seconds"], 3)} for s in row["steps"]]
     return value
 

@@ -15,7 +15,21 @@ from bbctl.durations import parse_duration
 from bbctl.errors import UsageError
 from bbctl.model import HostOutcome
 from bbctl.near import hint, shown
-from bbctl.schema import DURATION_LEAF, NAME_LEAF, TEXT, Key, Leaf, Many, Record, Table, as_map, fill, one_of, read, whole
+from bbctl.schema import (
+    DURATION_LEAF,
+    NAME_LEAF,
+    TEXT,
+    Key,
+    Leaf,
+    Many,
+    Record,
+    Table,
+    as_map,
+    fill,
+    one_of,
+    read,
+    whole,
+)
 from bbctl.yamlfile import Map, Node, Scalar, Seq
 from bbctl.yamlfile import load as load_yaml
 
@@ -156,7 +170,9 @@ _VAR = Record(
     what="a variable",
     build=Var,
     keys={
-        "type": Key(kind=one_of("integer", "string", "boolean", "duration"), doc="how a value is read", default="string"),
+        "type": Key(
+            kind=one_of("integer", "string", "boolean", "duration"), doc="how a value is read", default="string"
+        ),
         "default": Key(kind=TEXT, doc="without it, --set must give a value"),
         "min": Key(kind=whole(0, 10**9), doc="least integer"),
         "max": Key(kind=whole(0, 10**9), doc="greatest integer"),
@@ -311,14 +327,18 @@ def _step(node: Node, values: Mapping[str, str]) -> Step | None:
             if fact is None and holds != (name == "when"):
                 return None
             facts[name] = fact
-    said = read(fill(Map(node.source, node.line, rest, node.lines), None, values), Record(what="a step", keys=_MODIFIERS))
+    said = read(
+        fill(Map(node.source, node.line, rest, node.lines), None, values), Record(what="a step", keys=_MODIFIERS)
+    )
     args = _args(fill(node.items[word], KINDS[word].args, values), word)
     return Step(kind=word, args=args, when=facts["when"], unless=facts["unless"], **said)
 
 
 def _known(node: Node, word: str, *, line: int | None = None) -> str:
     if word not in KINDS:
-        raise node.error(f"unknown step {shown(word)}{hint(word, KINDS) or ': known are ' + ', '.join(KINDS)}", line=line)
+        raise node.error(
+            f"unknown step {shown(word)}{hint(word, KINDS) or ': known are ' + ', '.join(KINDS)}", line=line
+        )
     return word
 
 
@@ -336,7 +356,9 @@ def _condition(node: Node, where: str, values: Mapping[str, str]) -> tuple[str |
     """A fact by name, to be asked when the step's turn comes; or a variable's value, decided here."""
     if isinstance(node, Scalar):
         if node.text not in FACTS:
-            raise node.error(f"{where}: unknown fact {shown(node.text)}{hint(node.text, FACTS)}: known are {', '.join(FACTS)}")
+            raise node.error(
+                f"{where}: unknown fact {shown(node.text)}{hint(node.text, FACTS)}: known are {', '.join(FACTS)}"
+            )
         return node.text, True
     if not isinstance(node, Map) or len(node.items) != 1:
         raise node.error(f"{where}: expected a fact ({', '.join(FACTS)}) or {{variable: value}}")
@@ -359,7 +381,9 @@ def find(name: str, folders: Sequence[Path]) -> Path:
         if (path := folder / f"{name}.yml").is_file():
             return path
     known = {p.stem for folder in folders for p in folder.glob("*.yml")}
-    raise UsageError(f"no playbook {shown(name)}{hint(name, known)}", next="bbctl playbook list", code="unknown-playbook")
+    raise UsageError(
+        f"no playbook {shown(name)}{hint(name, known)}", next="bbctl playbook list", code="unknown-playbook"
+    )
 
 
 def every(folders: Sequence[Path]) -> list[Path]:

@@ -1,0 +1,275 @@
+"""What all commands share that carry out a playbook: resolve, look, plan, refuse, ask, carry out, show, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bbctl import audit, journal, preview, rehearse, runner
+from bbctl.cli.front import Call
+from bbctl.drain import Gate
+from bbctl.durations import format_duration
+from bbctl.errors import BbctlError, NotConfirmed, UsageError
+from bbctl.halt import Halt, listening
+from bbctl.journal import Journal
+from bbctl.model import Host, RunRecord
+from bbctl.near import hint
+from bbctl.plan import Job, Plan, Target
+from bbctl.playbook import Procedure, Step, Strategy
+from bbctl.render import run as render
+from bbctl.render import screen
+from bbctl.settings import shipped
+from bbctl.ssh import Transport
+
+ASKED = {
+    1: "will finish this host, then stop; once more stops at once",
+    2: "stopping at once",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How a run is to be gone about. `retrying`: the run that is resumed."""
+
+    dry_run: bool = False
+    rehearse: bool = False
+    retrying: Journal | None = None
+    known: Mapping[str, dict[str, Any]] | None = None
+
+
+def playbook_folders(call: Call) -> list[Path]:
+    """Where playbooks are looked for: the site's own folder, then the shipped one."""
+    return list(dict.fromkeys([Path(call.settings.playbooks().value), shipped("playbooks")]))
+
+
+def service_for(hosts: Sequence[Host], name: str | None) -> str:
+    """The service meant: the one named, or the only one there is. UsageError names the choices."""
+    have = {s.name for host in hosts for s in host.services}
+    if name is None:
+        if len(have) == 1:
+            name = next(iter(have))
+        elif not have:
+            raise UsageError(f"no service is named for {hosts[0].name} in the inventory", next="bbctl config check")
+        else:
+            raise UsageError(
+                f"several services: {', '.join(sorted(have))}", next="add --service NAME", code="service-needed"
+            )
+    lacking = [host.name for host in hosts if host.service(name) is None]
+    if lacking:
+        raise UsageError(f"{lacking[0]} has no service {name!r}{hint(name, have)}", next="bbctl hosts -o json")
+    return name
+
+
+def go(call: Call, job: Job, hosts: Sequence[Host], manner: Manner) -> int:
+    """Look, plan, and do what was asked for. The exit code."""
+    with Transport(call.fleet) as transport:
+        known_run = manner.retrying.run if manner.retrying else ""
+        plan = runner.look_and_plan(job, hosts, fleet=call.fleet, transport=transport, run=known_run)
+        if manner.dry_run:
+            value = preview.as_json(plan, lambda t: gate(t, call, transport))
+            call.show(value, lambda: render.plan_text(value))
+            return 0
+        if manner.rehearse:
+            return _rehearsed(call, plan, transport)
+        return _carried_out(call, plan, transport, manner)
+
+
+def gate(target: Target, call: Call, transport: Transport) -> Gate:
+    """A host's way out of its VIP; only asked for where it has one."""
+    assert target.service.vip is not None
+    assert target.service.vip.drain is not None
+    return Gate(transport=transport, hosts=call.fleet.hosts, host=target.host, drain=target.service.vip.drain)
+
+
+def begin_of(call: Call, plan: Plan) -> dict[str, Any]:
+    """What a journal says first: everything that a resume needs to do the same."""
+    job = plan.job
+    return {
+        "kind": job.kind,
+        "reason": job.reason,
+        "operator": call.settings.operator(),
+        "inventory": str(call.fleet.source) if call.fleet.source else None,
+        "hosts": [*plan.order, *plan.skipped],
+        "service": job.service,
+        "procedure": asdict(job.procedure),
+        "drain": job.drain,
+        "force": job.force,
+        "lease": job.lease,
+    }
+
+
+def job_of(begin: Mapping[str, Any]) -> Job:
+    """The job of an earlier run, from its journal."""
+    said = begin["procedure"]
+    procedure = Procedure(
+        name=said["name"],
+        steps=tuple(Step(**s) for s in said["steps"]),
+        strategy=Strategy(**said["strategy"]),
+        goal=said["goal"],
+    )
+    return Job(
+        kind=begin["kind"],
+        procedure=procedure,
+        service=begin["service"],
+        reason=begin["reason"],
+        drain=begin["drain"],
+        force=begin["force"],
+        lease=begin["lease"],
+    )
+
+
+def _rehearsed(call: Call, plan: Plan, transport: Transport) -> int:
+    record = rehearse.rehearse(plan, fleet=call.fleet, transport=transport, operator=call.settings.operator())
+    call.show(journal.as_json(record), lambda: render.show(record, next=None))
+    return runner.exit_of(record, statuses=[t.facts.status for t in plan.targets.values()])
+
+
+def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -> int:
+    home = call.settings.home()
+    book = manner.retrying or Journal.create(home, begin_of(call, plan))
+    halt = Halt()
+    run = runner.Run(
+        plan=plan,
+        journal=book,
+        fleet=call.fleet,
+        transport=transport,
+        halt=halt,
+        operator=call.settings.operator(),
+        known=manner.known or {},
+    )
+    try:
+        _permit(call, plan, run, home)
+        record = _with_progress(call, run, halt)
+    finally:
+        book.close()
+    code = runner.exit_of(record, statuses=[t.facts.status for t in plan.targets.values()], signal=halt.signal)
+    _audit(call, run, home, result=record.outcome, exit=code)
+    return _shown(call, record, code)
+
+
+def _permit(call: Call, plan: Plan, run: runner.Run, home: Path) -> None:
+    """Refused, or asked and answered yes. What ends here is a refused run, with its record."""
+    refusal = plan.refused
+    try:
+        if refusal is not None:
+            raise refusal.error()
+        _confirm(call, plan)
+    except (BbctlError, KeyboardInterrupt) as error:
+        said = error if isinstance(error, BbctlError) else BbctlError("interrupted", exit=130, code="interrupted")
+        outcome: Any = "refused" if said.exit == 3 else "interrupted"
+        record = run.end(outcome, dict(said.as_json()))
+        _audit(call, run, home, result=record.outcome, exit=said.exit)
+        said.result = journal.as_json(record)
+        raise said from None
+    _audit(call, run, home, decision="yes" if not call.yes else "--yes")
+
+
+def _with_progress(call: Call, run: runner.Run, halt: Halt) -> RunRecord:
+    progress = render.Progress(run.plan.order, quiet=call.output in ("json", "yaml") and not sys.stderr.isatty())
+    progress.say(f"run {run.journal.run} · Ctrl-C finishes this host, then stops · bbctl runs resume {run.journal.run}")
+    run.journal.report = progress.event
+    with progress, listening(halt, lambda times: progress.say(ASKED[times])):
+        return run.carry_out()
+
+
+def _shown(call: Call, record: RunRecord, code: int) -> int:
+    call.show(journal.as_json(record), lambda: render.result(record, drawn=False, next=next_for(record)))
+    return code
+
+
+def next_for(record: RunRecord) -> str | None:
+    """What to type after a run, the most useful first."""
+    if record.outcome == "done":
+        return None
+    if record.outcome == "refused":
+        said = record.error or {}
+        return str(said["next"]) if said.get("next") else None
+    bad = [h.host.split(".", 1)[0] for h in record.hosts if h.outcome in ("failed", "interrupted")]
+    look = f" · bbctl diagnose {','.join(bad)}" if bad else ""
+    return f"bbctl runs resume {record.run}{look}"
+
+
+# -- the question --------------------------------------------------------------------------------------------------
+
+
+def _confirm(call: Call, plan: Plan) -> None:
+    if call.yes:
+        return
+    if not call.can_ask:
+        raise NotConfirmed(
+            f"not confirmed: {plan.job.kind} of {', '.join(plan.targets)} needs --yes where there is no terminal to ask on",
+            next="the same command with --yes, or --dry-run",
+        )
+    screen.err(_question(call, plan))
+    while True:
+        screen.err("Go? [y/N/d = show every command] ", end="")
+        answer = sys.stdin.readline().strip().lower()
+        if answer in ("y", "yes"):
+            return
+        if answer != "d":
+            raise NotConfirmed("not confirmed: nothing was changed")
+        with Transport(call.fleet) as transport:
+            screen.err(render.plan_text(preview.as_json(plan, lambda t: gate(t, call, transport))))
+
+
+def _question(call: Call, plan: Plan) -> str:
+    head = f"{call.fleet.site} · {call.fleet.source} · {plan.job.kind} {len(plan.order)} of {len(plan.targets)} hosts"
+    rows = [(t.name, found_text(t)) for t in plan.targets.values()]
+    chain = " → ".join(_chain(plan))
+    will = [chain] if chain else ["nothing: all hosts are already so"]
+    if len(plan.batches) > 1:
+        will.append("in turn: " + " → ".join("+".join(n.split(".", 1)[0] for n in batch) for batch in plan.batches))
+    warnings = [r.message + " (--force goes on)" for r in plan.refusals if r.forced and plan.job.force]
+    return render.question(head, rows, will, warnings)
+
+
+def found_text(target: Target) -> str:
+    """What was found of a host, in a few words."""
+    f = target.facts
+    if f.status != "ok":
+        return f"{f.status}: {f.error}"
+    since = f" since {screen.clock(f.hung_since)}" if f.process == "hung" and f.hung_since else ""
+    pid = f" {f.proc.pid}, up {format_duration(f.proc.age)}" if f.proc else ""
+    parts = [
+        f"{f.process}{since}{pid}",
+        f"health {f.health}",
+        "no VIP" if f.vip == "none" else f"{f.vip} of VIP" if f.vip == "out" else f"VIP: {f.vip}",
+    ]
+    if f.lock is not None:
+        parts.append(f"lock of {f.lock.holder}" + (" expired" if f.lock.left <= 0 else f" ({f.lock.run})"))
+    return " · ".join(parts)
+
+
+def _chain(plan: Plan) -> list[str]:
+    """The steps in one line, for the first host; what only a hang brings about is left out unless it hangs."""
+    first = next((plan.targets[n] for n in plan.order), None)
+    if first is None:
+        return []
+    hung = any(plan.targets[n].facts.process == "hung" for n in plan.order)
+    words = []
+    for step in plan.job.procedure.steps:
+        if step.when == "hung" and not hung:
+            continue
+        if (step.kind in ("drain", "settle", "undrain") and not plan.job.drain) or step.kind == "settle":
+            continue
+        pid = f" {first.facts.proc.pid}" if step.kind == "kill" and first.facts.proc else ""
+        words.append({"kill": f"kill -9{pid}", "undrain": "VIP"}.get(step.kind, step.kind))
+    return words
+
+
+# -- the audit -----------------------------------------------------------------------------------------------------
+
+
+def _audit(call: Call, run: runner.Run, home: Path, **more: Any) -> None:
+    entry = {
+        "operator": call.settings.operator(),
+        "command": call.command,
+        "argv": audit.masked(call.words),
+        "targets": list(run.plan.targets),
+        "run": run.journal.run,
+        "kind": "result" if "result" in more else "intent",
+    }
+    audit.append(home, {**entry, **more})

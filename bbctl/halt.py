@@ -1,0 +1,62 @@
+"""How a run is asked to stop. Once: finish this host, then stop. Twice: at once.
+
+The handlers live only while a run is carried out; before and after, a signal ends bbctl as it ends any command.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Cut(Exception):
+    """Asked twice: whoever waits or acts gives up at once. The runner writes down where the host stands."""
+
+
+class Halt:
+    """The wish to stop, as every part of a run sees it. `signal` is the first one's number, None while nobody asked."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.soon = threading.Event()
+        self.now = threading.Event()
+
+    def ask(self, number: int) -> None:
+        """One more wish to stop."""
+        if self.soon.is_set():
+            self.now.set()
+        self.signal = self.signal or number
+        self.soon.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait inside a step. Raises Cut as soon as it was asked twice."""
+        if self.now.wait(max(0.0, seconds)):
+            raise Cut
+
+    def rest(self, seconds: float) -> None:
+        """Wait between hosts: ends early at the first wish to stop."""
+        self.soon.wait(max(0.0, seconds))
+
+
+@contextmanager
+def listening(halt: Halt, say: Callable[[int], None]) -> Iterator[None]:
+    """Signals become wishes while this lasts; `say` is told how many there were. Only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on(number: int, frame: FrameType | None) -> None:
+        halt.ask(number)
+        say(2 if halt.now.is_set() else 1)
+
+    before = {number: signal.signal(number, on) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

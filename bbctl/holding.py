@@ -1,0 +1,129 @@
+"""The locks of one run: taken on every target, renewed all the time, proven in each remote step that changes something.
+
+A lock belongs to whoever holds the run's token. One that was lost (it expired while we slept, or a person broke it
+open) stops the run on that host: nothing more is changed there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from bbctl.errors import BbctlError
+from bbctl.model import Host, Ran
+from bbctl.remote import lock as remote
+from bbctl.remote.lock import Locked
+from bbctl.remote.sections import sh
+from bbctl.ssh import Transport
+
+ASK = 15.0  # seconds for one question to a lock; the host itself waits 10 for another step to let go
+
+
+class LockLost(BbctlError):
+    """Another holds the lock now, or it is gone: nothing more may be changed on this host."""
+
+    exit = 3
+    code = "lock-lost"
+
+
+class Holding:
+    """All locks of a run. `start` begins the renewals, `close` ends them; what is still held then stays until it expires."""
+
+    def __init__(self, transport: Transport, *, token: str, fields: Mapping[str, str]) -> None:
+        self._transport = transport
+        self._token = token
+        self._fields = fields  # operator, machine, run, reason
+        self._hosts: dict[str, Host] = {}
+        self.lost: dict[str, str] = {}  # host → what became of its lock
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self, host: Host, *, old_tokens: Sequence[str] = ()) -> Locked:
+        """Take the lock of one host where it is free, expired, or this run's by a token that it had before."""
+        fields = {**self._fields, "step": "lock"}
+        for old in (None, *reversed(old_tokens)):
+            answer = self._ask(host, remote.acquire(host.lock, self._token, fields=fields, old_token=old))
+            if answer.ours:
+                self._hosts[host.name] = host
+                self.lost.pop(host.name, None)
+            if answer.state != "held" or answer.record is None or answer.record.run != self._fields["run"]:
+                break
+        return answer
+
+    def advance(self, host: Host, step: str, *, out: bool | None = None) -> None:
+        """Renew, and say on the host which step is under way. Raises LockLost."""
+        self._still(host)
+        answer = self._ask(host, remote.renew(host.lock, self._token, step=step, out=out))
+        if not answer.ours:
+            raise self._gone(host, answer)
+
+    def run(self, host: Host, body: str, *, timeout: float, cancel: threading.Event | None = None) -> Ran:
+        """Run a mutating text on the host in the same step that proves the lock. Raises LockLost; then none of it ran."""
+        self._still(host)
+        text = sh(remote.guarded(host.lock, self._token, body))
+        ran = self._transport.run(host, text, timeout=timeout, cancel=cancel)
+        if (lost := remote.lost(ran.exit, ran.stdout)) is not None:
+            raise self._gone(host, lost)
+        return ran
+
+    def release(self, host: Host) -> str | None:
+        """Let one host go. What went wrong, or None."""
+        self._hosts.pop(host.name, None)
+        answer = self._ask(host, remote.release(host.lock, self._token))
+        return None if answer.state in ("released", "none") else answer.detail or answer.state
+
+    def keep(self, host: Host) -> None:
+        """Renew no longer: the lock stays as it is until it expires or the run is resumed."""
+        self._hosts.pop(host.name, None)
+
+    @property
+    def hosts(self) -> list[Host]:
+        return list(self._hosts.values())
+
+    def start(self) -> None:
+        """Begin the renewals, in a thread of their own."""
+        self._thread = threading.Thread(target=self._renew, name="lock renewals", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+
+    def _renew(self) -> None:
+        with ThreadPoolExecutor(8, thread_name_prefix="renew") as pool:
+            while not self._over.wait(self._every()):
+                list(pool.map(self._renew_one, self.hosts))
+
+    def _every(self) -> float:
+        return min([10.0, *(host.lock.expires / 5 for host in self.hosts)])
+
+    def _renew_one(self, host: Host) -> None:
+        with suppress(
+            BbctlError
+        ):  # a renewal that does not get through is tried again; the next step proves the lock anyway
+            answer = self._ask(host, remote.renew(host.lock, self._token))
+            if answer.state == "lost" and host.name in self._hosts:
+                self._gone(host, answer)
+
+    def _ask(self, host: Host, text: str) -> Locked:
+        ran = self._transport.run(host, sh(text), timeout=ASK)
+        if ran.status not in ("ok", "failed") or (ran.exit is None and not ran.stdout):
+            return Locked(state="failed", detail=ran.error or ran.status)
+        return remote.understand(ran.stdout + ran.stderr)
+
+    def _still(self, host: Host) -> None:
+        if host.name in self.lost:
+            raise LockLost(self.lost[host.name], next=f"bbctl unlock {host.short} --dry-run")
+
+    def _gone(self, host: Host, answer: Locked) -> LockLost:
+        if answer.state == "lost":
+            now = answer.record
+            by = f"{now.holder} ({now.run}) holds it now" if now else "it was removed"
+            self.lost[host.name] = f"the lock of {host.name} is lost: {by}; nothing more is changed there"
+            message = self.lost[host.name]
+        else:
+            message = f"the lock of {host.name} cannot be proven: {answer.detail or answer.state}"
+        return LockLost(message, next=f"bbctl unlock {host.short} --dry-run")

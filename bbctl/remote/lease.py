@@ -1,0 +1,57 @@
+"""A host that was drained on purpose says so itself: who did it, why, and until when. One small file beside its lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote as percent
+from urllib.parse import unquote
+
+from bbctl.remote.shell import quote
+
+_WRITE = r"""
+umask 077
+f="$HOME/.bbctl/drained"
+mkdir -p -m 700 -- "$HOME/.bbctl" || exit 1
+now=$(date +%s)
+printf 'operator %s\nrun %s\nreason %s\nsince %s\nuntil %s\n' {operator} {run} {reason} "$now" {until} > "$f.new" || exit 1
+mv -f -- "$f.new" "$f"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """`until` is None for a drain without an end. Seconds by the host's clock."""
+
+    operator: str
+    run: str
+    reason: str
+    since: float
+    until: float | None
+
+
+def write(*, operator: str, run: str, reason: str, seconds: float | None) -> str:
+    """Shell text that leaves the lease on the host."""
+    until = f"$((now + {round(seconds)}))" if seconds is not None else "-"
+    words = {"operator": operator, "run": run, "reason": reason}
+    return _WRITE.format(until=until, **{key: quote(percent(text, safe=" @.,:") or "-") for key, text in words.items()})
+
+
+def remove() -> str:
+    """Shell text that takes the lease away; none there is fine."""
+    return 'rm -f -- "$HOME/.bbctl/drained"'
+
+
+def read() -> str:
+    """Shell text that prints the lease, if there is one."""
+    return 'cat -- "$HOME/.bbctl/drained" 2>/dev/null || :'
+
+
+def understand(output: bytes) -> Lease | None:
+    """The lease out of what `read` printed; None where there is none, or it cannot be understood."""
+    said = dict(line.split(" ", 1) for line in output.decode("utf-8", "replace").splitlines() if " " in line)
+    try:
+        until = None if said["until"] == "-" else float(said["until"])
+        words = {key: unquote(said[key]) for key in ("operator", "run", "reason")}
+        return Lease(**words, since=float(said["since"]), until=until)
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,145 @@
+"""A service's own start and stop commands on its host: launched in a session of their own, polled, never waited for.
+
+A start script may keep its stdout open for ever through the service that it started, so output goes to a file and the
+end is told by an exit file that a wrapper writes. The connection may break, bbctl may be killed: the command goes on,
+and whoever resumes the run finds it by the run's id. Nothing that a command started is ever ended with it, except a
+stop command itself that still waits for a process which is proven to hang.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bbctl.model import Proc
+from bbctl.remote.shell import as_user, join, quote
+
+SHOWN = 2000  # bytes from the end of a command's output that travel with every poll
+
+# $0: the base path, $1: the run. Its pid and start time say later that a process of this number is still this one.
+# The words of the command stand in a file: on the wrapper's command line they might pass for the service itself.
+_WRAP = r"""
+base=$0 run=$1
+ticks=$(stat=$(cat /proc/$$/stat); stat=${stat##*") "}; set -f; set -- $stat; echo "${20}")
+printf '%s %s %s\n' "$run" $$ "$ticks" > "$base.new" && mv -f -- "$base.new" "$base.pid" || exit 1
+. "$base.sh" > "$base.out" 2>&1 < /dev/null
+printf '%s\n' $? > "$base.new" && mv -f -- "$base.new" "$base.exit"
+"""
+# Without --fork the shell's own `&` must do: it makes the command deaf to INT and QUIT, as any init script would.
+_LAUNCH = r"""
+umask 077
+base="$HOME/.bbctl/commands"
+mkdir -p -m 700 -- "$base" || exit 1
+base="$base"/{name}
+rm -f -- "$base.pid" "$base.exit" "$base.out" "$base.new"
+printf '%s\n' {text} > "$base.sh" || exit 1
+umask 022
+case $(setsid --help 2>&1) in
+  *--fork*) setsid --fork /bin/sh -c {wrap} "$base" {run} > /dev/null 2>&1 < /dev/null || exit 1;;
+  *) setsid /bin/sh -c {wrap} "$base" {run} > /dev/null 2>&1 < /dev/null &
+esac
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  [ ! -e "$base.pid" ] || {{ echo launched; exit 0; }}
+  sleep 0.1
+done
+echo 'not launched: its wrapper did not come up within 2 s'
+exit 1
+"""
+_POLL = r"""
+base="$HOME/.bbctl/commands"/{name}
+run= pid= ticks=
+[ ! -e "$base.pid" ] || read -r run pid ticks < "$base.pid"
+alive() {{
+  stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
+  stat=${{stat##*") "}}; set -f; set -- $stat
+  [ "${{20}}" = "$ticks" ] && [ "$1" != Z ]
+}}
+if [ "$run" != {run} ]; then echo 'command none'
+elif [ -s "$base.exit" ]; then printf 'command exit %s\n' "$(cat -- "$base.exit")"
+elif alive; then printf 'command running %s\n' "$pid"
+elif [ -s "$base.exit" ]; then printf 'command exit %s\n' "$(cat -- "$base.exit")"
+else echo 'command lost'; fi
+"""
+_SHOW = r"""
+[ "$run" != {run} ] || tail -c {shown} -- "$base.out" 2>/dev/null
+"""
+# The session of the wrapper, but for the service's own process and what descends from it.
+_END = r"""
+members() {{
+  all=$(ps -e -o pid= -o ppid= -o sess=) skip=' {spare} ' before=
+  while [ "$before" != "$skip" ]; do
+    before=$skip
+    while read -r p parent session; do
+      case $skip in *" $p "*) continue;; *" $parent "*) skip="$skip$p ";; esac
+    done <<-END
+	$all
+	END
+  done
+  while read -r p parent session; do
+    case $skip in *" $p "*) ;; *) [ "$session" != "$pid" ] || echo "$p";; esac
+  done <<-END
+	$all
+	END
+}}
+signal() {{ for one in $(members); do {kill} -s "$1" -- "$one" 2>/dev/null || kill -s "$1" -- "$one" 2>/dev/null; done; }}
+if [ "$run" = {run} ] && alive; then
+  signal TERM
+  for i in 1 2 3 4 5 6 7 8 9 10; do alive || break; sleep 0.1; done
+  signal KILL
+  echo ended
+else
+  echo 'ended by itself'
+fi
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """How a command of this run stands. `none`: this run launched none; `lost`: it ended without saying how."""
+
+    state: Literal["none", "running", "exit", "lost"]
+    exit: int | None = None
+    output: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.state == "lost" or (self.state == "exit" and self.exit != 0)
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its output: what a script says when it gives up."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+
+
+def words(argv: Sequence[str], run_as: str | None) -> tuple[str, ...]:
+    """The words that are run, `sudo` in front where the service runs as another user."""
+    return as_user(run_as, argv)
+
+
+def launch(name: str, argv: Sequence[str], *, run: str, run_as: str | None) -> str:
+    """Shell text that starts a command of this run and does not wait for its end. `name`: service and verb, as in `jboss.start`."""
+    return _LAUNCH.format(name=quote(name), wrap=quote(_WRAP), run=quote(run), text=quote(join(words(argv, run_as))))
+
+
+def poll(name: str, *, run: str) -> str:
+    """Shell text that says how the command of this run stands, and the end of its output."""
+    return _POLL.format(name=quote(name), run=quote(run)) + _SHOW.format(run=quote(run), shown=SHOWN)
+
+
+def end(name: str, *, run: str, spare: Proc, run_as: str | None) -> str:
+    """Shell text that ends this run's command where it still runs, its session only, never `spare` or its children."""
+    killer = join(as_user(run_as, ("kill",)))
+    return _POLL.format(name=quote(name), run=quote(run)) + _END.format(run=quote(run), spare=spare.pid, kill=killer)
+
+
+def understand(output: bytes) -> Command:
+    """The answer of `poll`. What is no answer is `lost`: a command that nobody can account for."""
+    first, _, rest = output.decode("utf-8", "replace").partition("\n")
+    word, _, more = first.removeprefix("command ").partition(" ")
+    if word == "exit" and more.strip().isdigit():
+        return Command(state="exit", exit=int(more), output=rest)
+    if word == "running":
+        return Command(state="running", output=rest)
+    return Command(state="none" if word == "none" else "lost", output=rest)

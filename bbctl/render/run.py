@@ -1,0 +1,243 @@
+"""Runs on the screen: the question before, what happens while, what came of it after. Takes records and events only.
+
+On a terminal one table is redrawn in place, a row a host; without one the same events are lines on stderr. The failure
+is what this is designed for: where it stands, in or out of the VIP, where the evidence lies, and what to type.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from bbctl.model import HostRecord, RunRecord
+from bbctl.render import screen
+from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, safe
+
+MARK = {"ok": ("✓", GOOD), "failed": ("✗", BAD), "skipped": ("–", DIM)}
+COLOUR = {
+    "restarted": GOOD, "started": GOOD, "stopped": GOOD, "drained": GOOD, "undrained": GOOD, "done": GOOD,
+    "failed": BAD, "refused": BAD, "interrupted": BUSY, "running": BUSY, "untouched": DIM, "skipped": DIM,
+}  # fmt: skip
+QUIET_STEPS = ("lock", "unlock")  # worth a line only where they fail
+
+
+# -- before ------------------------------------------------------------------------------------------------------
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """The dry run: every command on every host."""
+    lines = []
+    for row in plan["plan"]:
+        lines.append(safe(row["host"]) + ("" if row["steps"] else "  already so: nothing to do"))
+        lines += [f"  {s['step']:<10} {safe(s['command'])}" for s in row["steps"]]
+    if len(plan["batches"]) > 1:
+        lines.append("order      " + " → ".join(" + ".join(batch) for batch in plan["batches"]))
+    for refusal in plan["refusals"]:
+        lines.append(f"refused    {safe(refusal['message'])}")
+    return "\n".join([*lines, "dry run: nothing was changed"])
+
+
+def question(head: str, rows: Sequence[tuple[str, str]], will: Sequence[str], warnings: Sequence[str]) -> str:
+    """What was found, and what will be done. `rows`: host and what was found of it."""
+    wide = max((len(host) for host, _ in rows), default=0)
+    lines = [safe(head), *(f"{safe(host):<{wide}}  {safe(found)}" for host, found in rows)]
+    lines += [f"will   {safe(line)}" if at == 0 else f"       {safe(line)}" for at, line in enumerate(will)]
+    return "\n".join([*lines, *(f"!      {safe(w)}" for w in warnings)])
+
+
+# -- while -------------------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """A run as it goes on. Feed it the journal's events; on a terminal it draws, else it prints a line a step."""
+
+    def __init__(self, hosts: Sequence[str], *, quiet: bool = False) -> None:
+        self._rows: dict[str, dict[str, Any]] = {h: {"state": "", "step": "", "since": 0.0, "word": ""} for h in hosts}
+        self._steps: dict[str, list[Mapping[str, Any]]] = {h: [] for h in hosts}
+        self._began = time.monotonic()
+        self._said: list[str] = []
+        draw = not quiet and sys.stderr.isatty() and screen.console(stderr=True).is_terminal
+        self._live = (
+            Live(get_renderable=self._draw, console=screen.console(stderr=True), refresh_per_second=5) if draw else None
+        )
+        self._quiet = quiet
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.refresh()
+            self._live.stop()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the table stands on the screen already."""
+        return self._live is not None
+
+    def say(self, text: str) -> None:
+        """A remark beside the steps."""
+        if self._live is not None:
+            self._said.append(text)
+        elif not self._quiet:
+            screen.err(text)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """One event of the journal."""
+        row = self._rows.get(str(event.get("host")))
+        if row is None:
+            return
+        match event["event"]:
+            case "intent":
+                row.update(state="running", step=event["step"], since=time.monotonic(), word="")
+            case "step":
+                self._steps[event["host"]].append(event)
+                row.update(step=event["step"], word=event["detail"], last=event["outcome"])
+                if self._live is None and not self._quiet and self._worth(event):
+                    screen.err(f"{event['host']}  {_step_line(event)}")
+            case "host":
+                row.update(state=event["outcome"], since=0.0)
+                if self._live is None and not self._quiet:
+                    screen.err(f"{event['host']}  {event['outcome']}{_vip(event.get('vip'))}")
+
+    def _worth(self, step: Mapping[str, Any]) -> bool:
+        return step["outcome"] == "failed" or not (
+            step["step"] in QUIET_STEPS or (step["outcome"] == "skipped" and step["detail"].startswith("not "))
+        )
+
+    def _draw(self) -> RenderableType:
+        body = self._one(next(iter(self._rows))) if len(self._rows) == 1 else self._many()
+        return Group(*body, *(Text(line, style=BUSY) for line in self._said))
+
+    def _one(self, host: str) -> list[RenderableType]:
+        lines: list[RenderableType] = []
+        for step in self._steps[host]:
+            if self._worth(step):
+                mark, colour = MARK[step["outcome"]]
+                lines.append(Text(f"  {mark} ", style=colour) + Text(_step_line(step)[2:]))
+        row = self._rows[host]
+        if row["since"]:
+            lines.append(Text(f"  ▶ {row['step']:<10} {age(time.monotonic() - row['since']):>6}", style=BUSY))
+        return lines
+
+    def _many(self) -> list[RenderableType]:
+        table = screen.table("", "host", "state", "step", "", "")
+        for host, row in self._rows.items():
+            state = row["state"] or "waits"
+            colour = COLOUR.get(state, DIM)
+            mark = {"running": "▶", "waits": "◦", "failed": "✗", "interrupted": "!"}.get(state, "✓")
+            spent = age(time.monotonic() - row["since"]) if row["since"] else ""
+            word = safe(row["word"])[:70] if state in ("running", "failed", "interrupted") else ""
+            table.add_row(
+                Text(mark, colour), host, Text(state, colour), row["step"] if state == "running" else "", spent, word
+            )
+        return [table, Text(f"{age(time.monotonic() - self._began)}", style=DIM)]
+
+
+def _step_line(step: Mapping[str, Any]) -> str:
+    mark, _ = MARK[step["outcome"]]
+    spent = age(step["seconds"]) if step["outcome"] != "skipped" else ""
+    return f"{mark} {step['step']:<10} {spent:>6}  {safe(step['detail'])}".rstrip()
+
+
+def _vip(state: str | None) -> str:
+    return {"in": ", in its VIP", "out": ", OUT of its VIP", "unknown": ", VIP state unknown"}.get(state or "", "")
+
+
+# -- after -------------------------------------------------------------------------------------------------------
+
+
+def result(record: RunRecord, *, drawn: bool, next: str | None) -> str:
+    """What came of a run. `drawn`: the hosts stand on the screen already."""
+    lines = [] if drawn else [_host_line(h, _widest(record)) for h in record.hosts]
+    for host in record.hosts:
+        if host.outcome in ("failed", "interrupted"):
+            lines += ["", *_trouble(host)]
+    spent = age(record.finished - record.started) if record.finished else ""
+    counts = " · ".join(_counts(record.hosts))
+    lines += ["", f"{record.outcome}{f' in {spent}' if spent else ''} · {counts or 'no hosts'} · run {record.run}"]
+    if record.error:
+        lines.append(f"because    {safe(str(record.error['message']))}")
+    lines += [f"evidence   {path}" for path in _folders(record.hosts)]
+    if next:
+        lines.append(f"next       {next}")
+    return "\n".join(lines).lstrip("\n")
+
+
+def show(record: RunRecord, *, next: str | None) -> str:
+    """One run, step by step."""
+    head = f"{record.run}  {record.kind}  {record.outcome}  {record.operator}  {clock(record.started)}"
+    lines = [safe(head) + (f'  "{safe(record.reason)}"' if record.reason else "")]
+    for host in record.hosts:
+        lines.append(_host_line(host, 0))
+        lines += [
+            f"  {_step_line({'step': s.step, 'outcome': s.outcome, 'seconds': s.seconds, 'detail': s.detail})}"
+            for s in host.steps
+        ]
+        lines += [f"    {safe(path)}" for path in host.evidence]
+    return "\n".join([*lines, result(record, drawn=True, next=next)])
+
+
+def listing(rows: Sequence[RunRecord]) -> str | None:
+    """The runs, newest first."""
+    if not rows:
+        return "no runs yet"
+    table = screen.table("run", "when", "kind", "outcome", "operator", "hosts", "reason")
+    for r in rows:
+        hosts = ", ".join(h.host.split(".", 1)[0] for h in r.hosts[:3]) + (
+            f" +{len(r.hosts) - 3}" if len(r.hosts) > 3 else ""
+        )
+        table.add_row(
+            r.run,
+            clock(r.started),
+            r.kind,
+            Text(r.outcome, COLOUR.get(r.outcome, DIM)),
+            r.operator,
+            hosts,
+            safe(r.reason),
+        )
+    screen.draw(table)
+    return None
+
+
+def _host_line(host: HostRecord, wide: int) -> str:
+    hung = f" (hung, {'killed ' + str(host.killed_pid) if host.killed_pid else 'not killed'})" if host.hung else ""
+    return f"{host.host:<{wide}}  {host.outcome}{hung}{_vip(host.vip) if host.outcome != 'untouched' else ''}"
+
+
+def _trouble(host: HostRecord) -> list[str]:
+    """Where a host that is not done stands."""
+    last = next((s for s in reversed(host.steps) if s.outcome == "failed"), None)
+    where = f" at {last.step}: {safe(last.detail)}" if last else ""
+    lines = [f"✗ {host.host} {host.outcome}{where}"]
+    stands = {"in": "in its VIP", "out": "OUT of its VIP", "none": "it has no VIP"}.get(host.vip, "VIP state unknown")
+    killed = f" · process {host.killed_pid} was killed" if host.killed_pid else ""
+    lines.append(f"  stands     {stands}{killed}")
+    return lines
+
+
+def _counts(hosts: Sequence[HostRecord]) -> list[str]:
+    words: dict[str, int] = {}
+    for host in hosts:
+        words[host.outcome] = words.get(host.outcome, 0) + 1
+    hung = sum(h.hung for h in hosts)
+    return [f"{n} {word}" for word, n in words.items()] + ([f"{hung} hung"] if hung else [])
+
+
+def _folders(hosts: Sequence[HostRecord]) -> list[str]:
+    return list(dict.fromkeys(safe(path.rpartition("/")[0]) + "/" for h in hosts for path in h.evidence))
+
+
+def _widest(record: RunRecord) -> int:
+    return max((len(h.host) for h in record.hosts), default=0)

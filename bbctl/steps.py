@@ -1,0 +1,280 @@
+"""What each kind of step does on one host. A step looks before it acts: what is done already is skipped, never done twice.
+
+Every function takes the work on one host and the step's own words and gives `Done`, or raises StepFailed with the cause.
+Whatever changes the host goes through `Work.act`, which proves the lock in the same remote step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bbctl import evidence as saving
+from bbctl import health as asking
+from bbctl.durations import format_duration
+from bbctl.errors import Failed
+from bbctl.model import Proc
+from bbctl.remote import lease, process
+from bbctl.remote import service as commands
+from bbctl.watch import Glance, identity
+from bbctl.work import Args, Done, StepFailed, Work, skipped
+
+LOOK = 0.4  # seconds between two glances
+QUICK = 0.15  # the same while a process is about to appear: one that dies at once must be seen
+GONE = 10.0  # seconds for a process to be gone after KILL
+
+
+def drain(w: Work, args: Args) -> Done:
+    place = w.gate.place()
+    w.note(vip=place.state)
+    if place.state == "out":
+        _lease(w)
+        return skipped("already out of the VIP")
+    w.note(settle=True)  # whoever resumes must still wait until it is drained
+    w.gate.leave(w.act)
+    w.note(vip="out")
+    _lease(w)
+    return Done(detail="out of the VIP" + (f" for {format_duration(w.job.lease)}" if w.job.lease else ""))
+
+
+def _lease(w: Work) -> None:
+    """A host that is drained for its own sake says by whom, why and how long; any other drain ends with its run."""
+    if w.job.procedure.goal == "drained":
+        text = lease.write(operator=w.operator, run=w.journal.run, reason=w.job.reason, seconds=w.job.lease)
+        if (ran := w.act(text)).status != "ok":
+            raise StepFailed(f"out of the VIP, but the lease could not be written: {ran.err.strip() or ran.error}")
+
+
+def settle(w: Work, args: Args) -> Done:
+    if not w.known.get("settle"):
+        return skipped("it was out already")
+    if w.service.process is not None and w.look().proc is None:
+        return skipped("no process, nothing to wait for")
+    if "for" in args:
+        w.pause(float(args["for"]))
+        detail = f"waited {format_duration(float(args['for']))}"
+    else:
+        detail = w.gate.settle(w.pause)
+    w.note(settle=False)
+    return Done(detail=detail)
+
+
+def stop(w: Work, args: Args) -> Done:
+    seen = w.look("stop")
+    w.first_seen(seen)
+    if seen.proc is None:
+        return skipped("not running")
+    if w.replaced(seen):
+        return skipped(f"already replaced by process {seen.proc.pid}")
+    if w.hung or seen.process == "hung":
+        _hung(w)
+        return skipped(f"already hung: {_last_word(seen)}")
+    name = f"{w.service.name}.stop"
+    if seen.command.state != "running":  # a resumed run may find its own stop command still at work
+        _launch(w, name, w.service.stop)
+    began = w.now()
+    while True:
+        w.pause(LOOK)
+        seen, spent = w.look("stop"), w.now() - began
+        if seen.proc is None:
+            return Done(detail=f"stopped in {format_duration(spent)}")
+        if identity(seen.proc) != w.old:
+            raise StepFailed(f"process {seen.proc.pid} appeared while it stopped: somebody else is at work here")
+        if seen.command.failed:
+            raise StepFailed(f"the stop command {_how(seen.command)}; process {seen.proc.pid} is untouched")
+        if seen.process == "hung" or spent >= w.service.stop_timeout:
+            _hung(w)
+            if seen.command.state == "running":
+                w.act(commands.end(name, run=w.journal.run, spare=seen.proc, run_as=w.service.run_as))
+            why = _last_word(seen) if seen.process == "hung" else f"still there after {format_duration(spent)}"
+            return Done("failed", f"hangs: {why}")
+
+
+def _hung(w: Work) -> None:
+    if not w.hung:
+        w.hung = True
+        w.note(hung=True)
+
+
+def _last_word(seen: Glance) -> str:
+    said = (seen.verdict.line or "").strip()
+    return f'last word "{said[:160]}"' if said else "it answers no stop"
+
+
+def evidence(w: Work, args: Args) -> Done:
+    seen = w.look()
+    paths = saving.capture(
+        w.session(), w.host, w.service, seen.proc, w.journal.folder / w.host.name,
+        dumps=int(args["dumps"]), every=float(args["every"]), log_lines=int(args["log_lines"]),
+        act=w.act, wait=w.pause, timeout=w.limit(60.0),
+    )  # fmt: skip
+    w.note(evidence=[str(p) for p in paths])
+    return Done(detail=saving.summary(paths))
+
+
+def kill(w: Work, args: Args) -> Done:
+    seen = w.look()
+    proc = seen.proc
+    if proc is None:
+        if pid := w.known.get("killing"):
+            w.note(killed_pid=pid, killing=None)
+            return Done(detail=f"{pid}, gone")
+        return Done(detail="gone by itself")
+    if w.replaced(seen):
+        return skipped(f"already replaced by process {proc.pid}")
+    if w.old is not None and identity(proc) != w.old:
+        raise StepFailed(f"process {proc.pid} is not the one that was found: nothing is signalled")
+    name = str(args["signal"])
+    w.note(killing=proc.pid)
+    _signal(w, proc, name)
+    w.note(killed_pid=proc.pid, killing=None)
+    limit, began = (GONE if name == "KILL" else w.service.stop_timeout), w.now()
+    while (seen := w.look()).proc is not None and identity(seen.proc) == identity(proc):
+        if w.now() - began > limit:
+            raise StepFailed(f"{name} {proc.pid} was sent {format_duration(limit)} ago, and it still lives")
+        w.pause(QUICK)
+    return Done(detail=f"{name} {proc.pid}, gone")
+
+
+def _signal(w: Work, proc: Proc, name: str) -> None:
+    """Prove who it is and signal it, in one remote step. StepFailed where it is not the one, or may not be signalled."""
+    ran = w.act(process.signal(proc, name, become=process.become(w.host.ssh.user, proc)))
+    said = process.understand_signal(ran.stdout)
+    if said.outcome not in ("sent", "gone", "zombie"):
+        why = said.detail or ran.err.strip() or ran.error or said.outcome
+        raise StepFailed(f"{name} {proc.pid} was not sent ({said.outcome}): {why}")
+
+
+def start(w: Work, args: Args) -> Done:
+    seen = w.look("start")
+    w.first_seen(seen)
+    if seen.proc is not None:
+        if w.replaced(seen) or w.job.procedure.goal == "started":
+            w.new = identity(seen.proc)
+            return skipped(f"process {seen.proc.pid} runs")
+        raise StepFailed(f"process {seen.proc.pid} is still there")
+    if seen.command.state != "running":  # a resumed run may find its own start command still at work
+        w.watch.begin_here()
+        w.note(launched=True, mark=w.watch.place)
+        _launch(w, f"{w.service.name}.start", w.service.start)
+    w.launched = True
+    began = w.now()
+    while True:
+        seen = w.look("start")
+        if seen.command.failed:
+            raise StepFailed(f"the start command {_how(seen.command)}")
+        if seen.proc is not None:
+            return Done(detail=_appeared(w, seen))
+        if seen.command.state == "exit" and not (w.service.started and w.service.log):
+            _still_time(w, began, "no process appeared")
+        elif seen.command.state == "exit":
+            return Done(detail="the start command ended well")
+        _still_time(w, began, "the start command has not ended, and no process appeared")
+        w.pause(QUICK)
+
+
+def _appeared(w: Work, seen: Glance) -> str:
+    assert seen.proc is not None
+    w.new = identity(seen.proc)
+    return f"process {seen.proc.pid}"
+
+
+def _still_time(w: Work, began: float, why: str) -> None:
+    if w.now() - began > w.service.start_timeout:
+        raise StepFailed(f"{why} within {format_duration(w.service.start_timeout)}")
+
+
+def started(w: Work, args: Args) -> Done:
+    if not w.launched and not w.replaced(w.look()):
+        return skipped("it was running")
+    began = w.now()
+    while True:
+        seen = same(w, w.look("start"))
+        if seen.verdict.word == "started":
+            at = f'"{(seen.verdict.line or "").strip()[-120:]}"'
+            return Done(detail=f"process {w.new[0] if w.new else '?'}: {at}")
+        _still_time(w, began, f"the log did not say `{w.service.started}`")
+        w.pause(LOOK if w.new else QUICK)
+
+
+def same(w: Work, seen: Glance) -> Glance:
+    """The new process must stay the same from its start to the end, and its start command must not fail."""
+    if seen.command.failed:
+        raise StepFailed(f"the start command {_how(seen.command)}")
+    if w.new is None:
+        w.new = identity(seen.proc)
+    elif seen.proc is None:
+        raise StepFailed(f"process {w.new[0]} ended by itself; see {w.service.log or 'its log'}")
+    elif identity(seen.proc) != w.new:
+        raise StepFailed(f"process {w.new[0]} ended, process {seen.proc.pid} came up in its place")
+    return seen
+
+
+def health(w: Work, args: Args) -> Done:
+    check = w.service.health
+    assert check is not None
+    times, interval = int(args.get("times", check.times)), float(args.get("interval", check.interval))
+    limit, began, good, last = float(args.get("timeout", check.timeout)), w.now(), 0, "no answer"
+    verb = "start" if w.launched else ""
+    while True:
+        answer = asking.ask(w.session(), w.host, check)
+        if (found := same(w, w.look(verb))).proc is None:
+            raise StepFailed("there is no process")
+        good, last = (good + 1, last) if answer.state == "ok" else (0, answer.detail)
+        if good >= times:
+            assert found.proc is not None
+            return Done(detail=f"{good} of {times} OK in a row, process {found.proc.pid}")
+        if w.now() - began > limit:
+            raise StepFailed(f"not healthy {times} times in a row within {format_duration(limit)}: {last}")
+        w.pause(interval)
+
+
+def undrain(w: Work, args: Args) -> Done:
+    before = w.gate.place()
+    if before.state == "in":
+        w.note(vip="in")
+        return skipped("already in the VIP")
+    try:
+        w.gate.enter(w.act)
+        w.note(vip="in")
+        w.act(lease.remove())
+        if w.gate.drain.kind != "haproxy":  # HAProxy was seen to serve; of the others only the time is known
+            w.pause(w.gate.drain.settle)
+        if w.new is not None and same(w, w.look()).proc is None:
+            raise StepFailed("there is no process")
+    except (StepFailed, Failed) as why:
+        raise StepFailed(f"{why}; {out_again(w)}") from None
+    return Done(detail="serving")
+
+
+def out_again(w: Work) -> str:
+    """A host that failed stays out of the VIP."""
+    try:
+        w.gate.leave(w.act)
+    except Failed as failed:
+        return failed.message
+    w.note(vip="out")
+    return "out of the VIP again"
+
+
+def _launch(w: Work, name: str, argv: tuple[str, ...]) -> None:
+    ran = w.act(commands.launch(name, argv, run=w.journal.run, run_as=w.service.run_as))
+    if ran.status != "ok" or not ran.stdout.startswith(b"launched"):
+        raise StepFailed(f"the command could not be launched: {ran.err.strip() or ran.out.strip() or ran.error}")
+
+
+def _how(command: commands.Command) -> str:
+    how = f"ended with {command.exit}" if command.state == "exit" else "was killed from outside"
+    return how + (f": {command.last_line}" if command.last_line else "")
+
+
+DO: Mapping[str, Callable[[Work, Args], Done]] = {
+    "drain": drain,
+    "settle": settle,
+    "stop": stop,
+    "evidence": evidence,
+    "kill": kill,
+    "start": start,
+    "started": started,
+    "health": health,
+    "undrain": undrain,
+}

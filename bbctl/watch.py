@@ -1,0 +1,133 @@
+"""Eyes on one service while it stops or starts: one exec a glance, and a memory of what its log said meanwhile.
+
+A glance asks for the processes, the log from where the last glance ended, and how the command of this run stands. Lines
+without a date count from where this command first looked; a log that was renamed or cut is read from its beginning.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bbctl import hang
+from bbctl.model import Host, Proc, ProcessState, Ran, Service
+from bbctl.remote import logs, process
+from bbctl.remote import service as commands
+from bbctl.remote.sections import apart, sh, together
+
+BURST = 4 << 20  # bytes of new log that one glance takes in
+LINES = 4000  # lines that are remembered
+
+Ask = Callable[[str, float], Ran]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What was seen at one moment. `error`: the host did not answer, nothing is known."""
+
+    proc: Proc | None = None
+    ambiguous: str | None = None
+    verdict: hang.Verdict = hang.NOTHING
+    command: commands.Command = field(default_factory=lambda: commands.Command(state="none"))
+    now: float = 0.0
+    error: str | None = None
+
+    @property
+    def process(self) -> ProcessState:
+        if self.error or self.ambiguous:
+            return "unknown"
+        return "stopped" if self.proc is None else "hung" if self.verdict.hung else "running"
+
+
+def identity(proc: Proc | None) -> list[Any] | None:
+    """Who a process is, once and for all, in a form that a journal can hold."""
+    return None if proc is None else [proc.pid, proc.ticks, proc.boot]
+
+
+class Watch:
+    """Watches one service on one host. `ask` runs text there. `since`: where an earlier watch began, from `place`."""
+
+    def __init__(
+        self, host: Host, service: Service, ask: Ask, *, run: str, since: dict[str, Any] | None = None
+    ) -> None:
+        self.host, self.service, self._ask, self._run = host, service, ask, run
+        self._lines: list[logs.Line] = []
+        self._file, self._at = "", 0
+        self._from: int | None = None
+        self._since, self._seen_at = since, 0.0
+        self._touched = 0.0
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where in the log this command's own lines begin."""
+        return {"file": self._file, "at": self._at}
+
+    def begin_here(self) -> None:
+        """From now on only what is written later proves anything (before a start)."""
+        self._lines, self._from = [], self._at
+
+    def glance(self, verb: str = "") -> Glance:
+        """Look once. `verb`: the command (start or stop) to ask after. Two processes are looked at again 300 ms later."""
+        seen = self._look(verb)
+        return seen if not seen.ambiguous else self._look(verb, pause="sleep 0.3\n")
+
+    def _look(self, verb: str, pause: str = "") -> Glance:
+        marker = secrets.token_hex(8)
+        ran = self._ask(sh(pause + together(self._parts(verb), marker=marker)), 10.0)
+        said = apart(ran.stdout, marker=marker)
+        if "procs" not in said or self.service.process is None:
+            return Glance(error=ran.error or "the answer of the host is not whole")
+        try:
+            listed = process.understand(said["procs"])
+        except ValueError as error:
+            return Glance(error=str(error))
+        pidfile = process.understand_pidfiles(said["pidfile"])[0] if "pidfile" in said else None
+        found = process.choose(listed, self.service.process, pidfile)
+        if "log" in said:
+            self._remember(logs.understand(said["log"]), said.get("zone", b"").decode().strip(), listed.now)
+        verdict = hang.NOTHING
+        if found.proc is not None:
+            verdict = hang.judge(
+                self._lines, service=self.service, started=found.proc.started, now=listed.now,
+                seen_from=self._from, seen_at=self._seen_at, touched=self._touched,
+            )  # fmt: skip
+        command = commands.understand(said["command"]) if "command" in said else commands.Command(state="none")
+        return Glance(proc=found.proc, ambiguous=found.ambiguous, verdict=verdict, command=command, now=listed.now)
+
+    def _parts(self, verb: str) -> dict[str, str]:
+        own, proc = self.service, self.service.process
+        parts = {"procs": process.listing([proc.user])} if proc else {}
+        if proc and proc.pidfile:
+            parts["pidfile"] = process.pidfiles([proc.pidfile])
+        if own.log:
+            again = (
+                max(0, self._at - 1) if self._file else None
+            )  # the newline before: the first line is then a whole one
+            window = logs.WINDOW if again is None else BURST
+            parts["log"] = logs.tail(own.log, run_as=own.run_as, start=again, window=window)
+            parts["zone"] = "date +%z"
+        if verb:
+            parts["command"] = commands.poll(f"{own.name}.{verb}", run=self._run)
+        return parts
+
+    def _remember(self, tail: logs.Tail, offset: str, now: float) -> None:
+        if tail.state != "ok":
+            if tail.state == "missing" and self._from is None:
+                self._file, self._at, self._from, self._seen_at = "-", 0, 0, now
+            return
+        known = self._file == tail.file and tail.size >= self._at
+        if self._file and not known:  # renamed, cut or new: all of it was written since
+            first_time = tail.start > 0
+            self._file, self._at, self._lines, self._from = tail.file, 0, [], 0
+            if first_time:
+                return  # the next glance reads it from its beginning
+        if self._from is None:
+            self._seen_at = now
+            same = self._since is not None and self._since["file"] == tail.file
+            self._from = (self._since["at"] if same else 0) if self._since else tail.end
+        zone = logs.Zone(zone=logs.zone_of(self.service.log_zone, offset), now=now, form=self.service.log_time)
+        self._lines = [*self._lines, *logs.lines(tail, zone)][-LINES:]
+        self._file, self._touched = tail.file, tail.mtime
+        self._at = tail.start + tail.data.rfind(b"\n") + 1 if b"\n" in tail.data else max(self._at, tail.start)
