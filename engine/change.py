@@ -39,6 +39,8 @@ def document(node: Node) -> dict[str, Any]:
 def spills(change: Change) -> int:
     """How many of the oldest history lines must move out first; needs `before.h`."""
     before = change.before
+    if not change.after.lines:
+        return 0
     if before.hn + len(change.after.lines) <= MAX_LINES and before.hb <= MAX_BYTES:
         return 0
     return max(1, before.hn - MAX_LINES // 2) if before.hn + len(change.after.lines) > MAX_LINES else before.hn // 2

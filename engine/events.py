@@ -286,17 +286,17 @@ def retry(node: Node, ctx: Context) -> None:
     owe(node, "tell", [node.parent])
 
 
-def resend(node: Node, ctx: Context) -> None:
+def resend(node: Node, ctx: Context, by: str) -> None:
     """The operator's retry of a node whose client does not answer: the next attempt, without using up a retry."""
     if node.ss == "sent_to_client" and node.cs != "errored":
-        _move(node, ctx, "retry", text({"error": {"message": "sent again by an operator"}}))
+        _move(node, ctx, "retry", text({"error": {"message": f"sent again by an operator ({by})"}}))
     retry(node, ctx)
 
 
-def give_up(node: Node, ctx: Context) -> None:
+def give_up(node: Node, ctx: Context, by: str) -> None:
     """The operator's way past a client that does not answer: straight to retries_exhausted, without a notification."""
     if node.ss == "sent_to_client":
-        _move(node, ctx, "exhaust", text({"error": {"message": "given up by an operator"}}))
+        _move(node, ctx, "exhaust", text({"error": {"message": f"given up by an operator ({by})"}}))
         done(node, "post", "timeout", "notify")
 
 

@@ -37,6 +37,7 @@ class Node:
     decider: str | None = None  # workflows only, as are subject, complete and paused
     mode: str = "blocking"
     subject: str | None = None  # JSON text
+    shash: str | None = None  # hash of the subject, unique with client and name
     complete: bool | None = None
     paused: dict[str, Any] | None = None  # {"by": who, "at": ms}
 

@@ -6,116 +6,231 @@ another client is NotFound, as what does not exist. Every function may raise Sto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.model import (
-    ClientRecord,
-    Found,
-    Health,
-    HistoryLine,
-    NewNode,
-    NewWorkflow,
-    Node,
-    Search,
-    Stats,
-    StatusChange,
-    StatusReport,
-    WorkerRecord,
+from engine import build, door, events
+from engine.clients import (
+    add_client,
+    check_token,
+    client_named,
+    get_client,
+    list_clients,
+    remove_client,
+    rotate_token,
+)
+from engine.errors import (
+    BadRequest,
+    Conflict,
+    EngineError,
+    InvalidTransition,
+    KeyReused,
+    NotFound,
+    UnknownStatus,
+    WorkflowComplete,
+)
+from engine.events import Context
+from engine.ids import is_id
+from engine.model import NewNode, NewWorkflow, Node
+from engine.reads import (
+    children,
+    error_workflows,
+    errors,
+    get_node,
+    get_workflow,
+    health,
+    history,
+    last_response,
+    list_workflows,
+    names,
+    nodes,
+    owned_by,
+    report,
+    resolve_id,
+    search_activities,
+    search_workflows,
+    stats,
+    status_changes,
+    tree,
+    workers,
 )
 from engine.runtime import Runtime
+from engine.states import CLIENT_WORDS, DONE
+from engine.store import Duplicate
 
-# -- clients ---------------------------------------------------------------------------------------------------
+__all__ = [
+    "add_children",
+    "add_client",
+    "cancel",
+    "change_status",
+    "check_token",
+    "children",
+    "client_named",
+    "complete",
+    "create_workflow",
+    "error_workflows",
+    "errors",
+    "find_workflow",
+    "get_client",
+    "get_node",
+    "get_workflow",
+    "health",
+    "history",
+    "last_response",
+    "list_clients",
+    "list_workflows",
+    "names",
+    "nodes",
+    "pause",
+    "remove_client",
+    "report",
+    "resend",
+    "reset",
+    "resolve_id",
+    "resume",
+    "retry_now",
+    "rotate_token",
+    "schedule",
+    "search_activities",
+    "search_workflows",
+    "settle",
+    "signal",
+    "start_many",
+    "stats",
+    "status_changes",
+    "time_out",
+    "tree",
+    "workers",
+]
 
-
-def add_client(
-    rt: Runtime,
-    name: str,
-    *,
-    activity_endpoint: str | None = None,
-    notification_endpoint: str | None = None,
-    decision_endpoint: str | None = None,
-    timeout: float | None = None,
-    reap: bool = False,
-) -> tuple[ClientRecord, str]:
-    """The new client and its token, which is shown this once only. BadRequest: a bad URL, a link-local one, a name taken."""
-    raise NotImplementedError
-
-
-def list_clients(rt: Runtime) -> list[ClientRecord]:
-    """All, sorted by name without regard to case."""
-    raise NotImplementedError
-
-
-def get_client(rt: Runtime, id: str) -> ClientRecord:
-    """NotFound if there is none; BadRequest if `id` is no uuid."""
-    raise NotImplementedError
-
-
-def client_named(rt: Runtime, name: str) -> ClientRecord:
-    """By name or id."""
-    raise NotImplementedError
-
-
-def rotate_token(rt: Runtime, id: str) -> tuple[ClientRecord, str]:
-    raise NotImplementedError
-
-
-def remove_client(rt: Runtime, id: str) -> None:
-    """Conflict while it has unfinished nodes."""
-    raise NotImplementedError
-
-
-def check_token(rt: Runtime, id: str, token: str) -> bool:
-    """Compared in constant time; a client is remembered for about a second."""
-    raise NotImplementedError
-
-
-# -- workflows -------------------------------------------------------------------------------------------------
+# -- workflows -----------------------------------------------------------------------------------------------------
 
 
 def create_workflow(
     rt: Runtime, client: str, *, name: str, subject: Any, decider: str | None = None, key: str | None = None
 ) -> Node:
-    """Idempotent by (client, name, subject): the existing one comes back, with its old decider, also when complete."""
-    raise NotImplementedError
+    """Idempotent by (client, name, subject): the existing one comes back, with its old decider, also when complete.
+
+    So `key` adds nothing here: the same key with another body is another workflow.
+    """
+    made = build.root(client, name, subject, decider, rt.context())
+    try:
+        rt.store.insert([made])
+    except Duplicate:
+        return _existing(rt, made)
+    return made
 
 
-def get_workflow(rt: Runtime, client: str | None, id: str) -> Node:
-    raise NotImplementedError
+def _existing(rt: Runtime, made: Node) -> Node:
+    query = {"kind": "workflow", "client": made.client, "name": made.name, "shash": made.shash}
+    found = rt.store.find(query, limit=1)
+    if not found:
+        raise NotFound("Workflow", made.name)
+    return found[0]
 
 
 def find_workflow(
     rt: Runtime, client: str | None, *, subject: Any, decider: str | None = None, name: str | None = None
 ) -> Node:
     """By subject: a JSON value. NotFound if there is none."""
-    raise NotImplementedError
+    query: dict[str, Any] = {"kind": "workflow", "shash": build.subject_hash(subject)}
+    wanted = {"client": client, "decider": decider, "name": name}
+    query |= {field: value for field, value in wanted.items() if value is not None}
+    found = rt.store.find(query, sort="_id", limit=1)
+    if not found:
+        raise NotFound("Workflow", "?")
+    return found[0]
 
 
 def signal(rt: Runtime, client: str | None, workflow_id: str, new: NewNode, *, key: str | None = None) -> Node:
     """WorkflowComplete, BadRequest, or KeyReused where `key` came before with another body."""
-    raise NotImplementedError
+    check = owned_by(client, "Workflow", workflow_id)
+    new = build.validated(new)
+    root = check(rt.store.node(workflow_id))
+    before = _made_before(rt, client, "signal", root, key, [new])
+    if before:
+        return before[0]
+    if root.complete:
+        raise WorkflowComplete(workflow_id)
+    _check_client(rt, new)
+    _link(rt, new, root)
+    ctx = rt.context()
+    bumped = rt.store.bump_root(workflow_id, ctx.now * 1000, 1)
+    if bumped is None:
+        raise WorkflowComplete(workflow_id)
+    made = build.signal(new, bumped, ctx, bumped.last or ctx.now * 1000)
+    build.with_keys([made], client, "signal", root, key, [new])
+    try:
+        rt.store.insert([made])
+    except Duplicate:
+        return _made_before(rt, client, "signal", root, key, [new])[0]
+    rt.hints.push([made.id])
+    return made
 
 
 def start_many(rt: Runtime, client: str, new: Sequence[NewWorkflow]) -> list[tuple[Node, Node]]:
-    """Workflows with their first signals, (workflow, signal) in order; about 50 at a time is best."""
-    raise NotImplementedError
+    """Workflows with their first signals, (workflow, signal) in order; about 50 at a time is best.
+
+    One insert in order: where a workflow is there already the insert stops before its signal, which is sent to the
+    existing one instead.
+    """
+    ctx = rt.context()
+    pairs: list[tuple[Node, Node]] = []
+    for one in new:
+        _check_client(rt, build.validated(one.signal))
+        root = build.root(client, one.name, one.subject, one.decider, ctx)
+        first = build.first_signal(one.signal, root, ctx)
+        root.last = first.seq
+        build.with_keys([first], client, "signal", root, one.key, [one.signal])
+        pairs.append((root, first))
+    done: list[tuple[Node, Node]] = []
+    while len(done) < len(pairs):
+        rest = pairs[len(done) :]
+        try:
+            rt.store.insert([node for pair in rest for node in pair])
+            done += rest
+        except Duplicate as stop:
+            done += rest[: stop.at // 2]
+            asked = new[len(done)]
+            existing = _existing(rt, pairs[len(done)][0])
+            done.append((existing, signal(rt, client, existing.id, asked.signal, key=asked.key)))
+    rt.hints.push([first.id for _, first in done if first.due is not None and first.due <= ctx.now])
+    return done
 
 
 def pause(rt: Runtime, client: str | None, workflow_id: str, *, by: str | None = None) -> None:
-    raise NotImplementedError
+    def event(root: Node, ctx: Context) -> bool:
+        if root.paused:
+            return False
+        events.pause(root, ctx, by or client or "")
+        return True
+
+    door.act(rt, workflow_id, event, check=owned_by(client, "Workflow", workflow_id))
 
 
 def resume(rt: Runtime, client: str | None, workflow_id: str) -> None:
-    raise NotImplementedError
+    def event(root: Node, ctx: Context) -> bool:
+        if not root.paused:
+            return False
+        events.resume(root, ctx)
+        return True
+
+    door.act(rt, workflow_id, event, check=owned_by(client, "Workflow", workflow_id))
 
 
 def complete(rt: Runtime, client: str | None, workflow_id: str) -> None:
     """Declares it complete: signals are refused from now on; nodes under way go on."""
-    raise NotImplementedError
+
+    def event(root: Node, ctx: Context) -> bool:
+        if root.complete:
+            return False
+        events.close(root, ctx)
+        return True
+
+    door.act(rt, workflow_id, event, check=owned_by(client, "Workflow", workflow_id))
 
 
-# -- nodes -----------------------------------------------------------------------------------------------------
+# -- children ------------------------------------------------------------------------------------------------------
 
 
 def add_children(
@@ -129,7 +244,133 @@ def add_children(
     workflow_id: str | None = None,
 ) -> list[str]:
     """Ids in order; all or none. Conflict if the node is complete or deactivated or `attempt` is an old one."""
-    raise NotImplementedError
+    check = _node_of(client, node_id, workflow_id)
+    above = check(rt.store.node(node_id))
+    if not new:
+        return []
+    for one in new:
+        _check_client(rt, build.validated(one))
+    before = _made_before(rt, client, "decisions", above, key, new)
+    if before:
+        return [node.id for node in before]
+
+    def still(node: Node | None) -> Node:
+        found = check(node)
+        _same_attempt(found, attempt)
+        if found.ss in DONE:
+            raise Conflict(f"Activity {found.id} is {found.ss}: it takes no more decisions")
+        return found
+
+    still(above)
+    for one in new:
+        _link(rt, one, above)
+
+    def made(node: Node, ctx: Context) -> list[Node]:
+        nodes = build.children(new, node, ctx)
+        build.with_keys(nodes, client, "decisions", node, key, new)
+        return nodes
+
+    try:
+        return [node.id for node in door.add(rt, node_id, made, check=still)]
+    except Duplicate:
+        again = check(rt.store.node(node_id))
+        return [node.id for node in _made_before(rt, client, "decisions", again, key, new)]
+
+
+def _made_before(
+    rt: Runtime, client: str | None, route: str, above: Node, key: str | None, new: Sequence[NewNode]
+) -> list[Node]:
+    """What an earlier request with this key has made; KeyReused if that one asked for something else."""
+    if key is None or above.gen is None:
+        return []
+    keys = [build.key_hash(client, route, above, key, place) for place in range(max(len(new), 1))]
+    found = rt.store.find({"key": {"$in": keys}})
+    if found and (found[0].body != build.body_hash(new) or len(found) != len(new)):
+        raise KeyReused(f"the Idempotency-Key {key[:80]} was used before with another body")
+    return found
+
+
+def _check_client(rt: Runtime, new: NewNode) -> None:
+    if new.client is not None and rt.client(new.client) is None:
+        raise BadRequest("client_id", f"there is no client {new.client}")
+
+
+def _link(rt: Runtime, new: NewNode, above: Node) -> None:
+    """Marks the node that `new` holds back, so that it cannot complete unseen. Refused where both would wait for ever."""
+    if new.link is None:
+        return
+    if not is_id(new.link):
+        raise BadRequest("parent_link_id", f"{new.link} is no id")
+
+    def check(target: Node | None) -> Node:
+        if target is None or target.is_workflow:
+            raise BadRequest("parent_link_id", f"there is no activity {new.link}")
+        if target.ss in DONE:
+            raise Conflict(f"Activity {target.id} is {target.ss}: nothing can hold it back")
+        return target
+
+    target = check(rt.store.node(new.link))
+    if _would_wait(rt, target, above):
+        raise BadRequest("parent_link_id", f"{target.id} and the new node would wait for each other")
+
+    def event(node: Node, ctx: Context) -> None:
+        node.links = True
+
+    door.act(rt, target.id, event, check=check)
+
+
+def _would_wait(rt: Runtime, target: Node, above: Node) -> bool:
+    """Would the new child of `above` have to wait for `target`, which then waits for it? Seen within one workflow."""
+    if target.wf != above.wf:
+        return False
+    upwards = [node.id for node in _path(rt, above)]
+    below: Node | None = None
+    for node in _path(rt, target):
+        if node.id in upwards:
+            return below is not None and _blocks(rt, below, upwards, node.id)
+        below = node
+    return False
+
+
+def _blocks(rt: Runtime, earlier: Node, upwards: list[str], fork: str) -> bool:
+    if earlier.mode != "blocking" or earlier.ss in DONE:
+        return False
+    place = upwards.index(fork)
+    if place == 0:
+        return True  # the new one is made now, so it comes after every sibling
+    later = rt.store.node(upwards[place - 1])
+    return later is not None and later.seq > earlier.seq
+
+
+def _path(rt: Runtime, node: Node) -> list[Node]:
+    """The node, its parent, and so on up to the workflow."""
+    path = [node]
+    while path[-1].parent is not None:
+        above = rt.store.node(path[-1].parent)
+        if above is None:
+            break
+        path.append(above)
+    return path
+
+
+# -- statuses ------------------------------------------------------------------------------------------------------
+
+
+def _node_of(client: str | None, node_id: str, workflow_id: str | None) -> Callable[[Node | None], Node]:
+    owned = owned_by(client, "Node", node_id)
+
+    def check(node: Node | None) -> Node:
+        found = owned(node)
+        if workflow_id is not None and found.wf != workflow_id:
+            raise NotFound("Node", node_id)
+        return found
+
+    return check
+
+
+def _same_attempt(node: Node, attempt: int | None) -> None:
+    if attempt is not None and attempt != node.attempt and node.ss != "deactivated":
+        raise Conflict(f"Activity {node.id} is at attempt {node.attempt}, not {attempt}")
 
 
 def change_status(
@@ -146,136 +387,100 @@ def change_status(
 
     On a deactivated node every word succeeds and changes nothing.
     """
-    raise NotImplementedError
+    check = _node_of(client, node_id, workflow_id)
+    check(rt.store.node(node_id))
+    if word not in CLIENT_WORDS:
+        raise UnknownStatus(word)
+    said = events.EVENTS[CLIENT_WORDS[word]]
+    stored = None if response is None else events.text(response)
+
+    def event(node: Node, ctx: Context) -> bool:
+        _same_attempt(node, attempt)
+        if node.ss == "deactivated":
+            return False
+        said(node, ctx, stored)
+        return True
+
+    try:
+        door.act(rt, node_id, event, check=check)
+    except (Conflict, InvalidTransition):
+        if CLIENT_WORDS[word] == "completed":
+            _keep_refused(rt, node_id, stored, check)
+        raise
 
 
-def retry_now(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """Restart: from retrying, retries_exhausted or errored it runs at once, as the next attempt, and uses no retry."""
-    raise NotImplementedError
+def _keep_refused(rt: Runtime, node_id: str, response: str | None, check: Callable[[Node | None], Node]) -> None:
+    """A `completed` that came too late is kept in the history, a few times; the refusal stands whether that works or not."""
 
+    def event(node: Node, ctx: Context) -> bool:
+        kept = sum(len(line) > 3 for line in node.h or [])
+        waiting = node.ss in ("pending", "ready", "started", "paused") and node.attempt == 1
+        if kept >= events.REFUSED_KEPT or waiting:
+            return False
+        events.refused(node, ctx, response)
+        return True
 
-def resend(rt: Runtime, node_id: str, *, by: str) -> None:
-    """The operator's `retry`: as `retry_now`, and also on a node whose client has not answered."""
-    raise NotImplementedError
-
-
-def settle(rt: Runtime, node_id: str, word: str, *, response: Any = None, by: str) -> None:
-    """The operator's `resolved` or `shutdown`: also on a node whose client has not answered. Not while it is retrying."""
-    raise NotImplementedError
-
-
-def time_out(rt: Runtime, node_id: str, *, by: str) -> None:
-    """The operator's `timeout`: ends the wait for a client as a client error, which uses up a retry."""
-    raise NotImplementedError
-
-
-def reset(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """Deactivates all descendants; the node itself stays as it is."""
-    raise NotImplementedError
-
-
-def schedule(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """Look at its children again."""
-    raise NotImplementedError
+    try:
+        door.act(rt, node_id, event, check=check)
+    except EngineError:
+        return
 
 
 def cancel(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
     """As change_status "canceled"."""
-    raise NotImplementedError
+    change_status(rt, client, node_id, "canceled", workflow_id=workflow_id)
 
 
-# -- reads -----------------------------------------------------------------------------------------------------
+def _unless_deactivated(change: Callable[[Node, Context], None]) -> door.Event:
+    def event(node: Node, ctx: Context) -> bool:
+        if node.ss == "deactivated":
+            return False
+        change(node, ctx)
+        return True
+
+    return event
 
 
-def get_node(rt: Runtime, client: str | None, id: str, *, workflow_id: str | None = None) -> Found:
-    """A node and its workflow, to the node's own client only."""
-    raise NotImplementedError
+def retry_now(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
+    """Restart: from retrying, retries_exhausted or errored it runs at once, as the next attempt, and uses no retry."""
+    door.act(rt, node_id, _unless_deactivated(events.retry), check=_node_of(client, node_id, workflow_id))
 
 
-def resolve_id(rt: Runtime, asked: str) -> Node:
-    """What a person typed: a full id of a workflow or node, an unambiguous beginning or end, or KEY=VALUE of a subject.
-
-    NotFound or Ambiguous.
-    """
-    raise NotImplementedError
+def reset(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
+    """Deactivates all descendants; the node itself stays as it is."""
+    door.act(rt, node_id, _unless_deactivated(events.reset), check=_node_of(client, node_id, workflow_id))
 
 
-def children(rt: Runtime, client: str | None, workflow_id: str) -> list[Node]:
-    """A workflow's signals, in order."""
-    raise NotImplementedError
+def schedule(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
+    """Look at its children again."""
+    door.act(rt, node_id, events.look_again, check=_node_of(client, node_id, workflow_id))
 
 
-def nodes(
-    rt: Runtime, client: str | None, workflow_id: str, *, server: str | None = None, client_status: str | None = None
-) -> list[Node]:
-    """All nodes of a workflow in order, or those with these statuses."""
-    raise NotImplementedError
+def resend(rt: Runtime, node_id: str, *, by: str) -> None:
+    """The operator's `retry`: as `retry_now`, and also on a node whose client has not answered."""
+    event = _unless_deactivated(lambda node, ctx: events.resend(node, ctx, by))
+    door.act(rt, node_id, event, check=_node_of(None, node_id, None))
 
 
-def tree(rt: Runtime, client: str | None, workflow_id: str) -> tuple[Node, list[Node]]:
-    """The workflow and all its visible nodes; parents come before their children, siblings in order."""
-    raise NotImplementedError
+def settle(rt: Runtime, node_id: str, word: str, *, response: Any = None, by: str) -> None:
+    """The operator's `resolved` or `shutdown`: also on a node whose client has not answered. Not while it is retrying."""
+    said = {"resolved": events.resolved, "shutdown": events.shut_down}.get(word)
+    if said is None:
+        raise UnknownStatus(word)
+    stored = None if response is None else events.text(response)
+
+    def event(node: Node, ctx: Context) -> None:
+        events.give_up(node, ctx, by)
+        said(node, ctx, stored)
+
+    door.act(rt, node_id, _unless_deactivated(event), check=_node_of(None, node_id, None))
 
 
-def history(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> list[HistoryLine]:
-    """Every pair the node has had, oldest first, lines moved out of the node included."""
-    raise NotImplementedError
+def time_out(rt: Runtime, node_id: str, *, by: str) -> None:
+    """The operator's `timeout`: ends the wait for a client as a client error, which uses up a retry."""
+    reason = events.text({"error": {"message": f"timed out by an operator ({by})"}})
 
+    def event(node: Node, ctx: Context) -> None:
+        events.errored(node, ctx, reason)
 
-def status_changes(
-    rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None
-) -> list[StatusChange]:
-    raise NotImplementedError
-
-
-def errors(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> list[StatusChange]:
-    """The changes of the client status to errored."""
-    raise NotImplementedError
-
-
-def last_response(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> Any:
-    """Response of the last client change; None before any, {} where it had none."""
-    raise NotImplementedError
-
-
-def names(rt: Runtime, client: str | None) -> list[str]:
-    raise NotImplementedError
-
-
-def search_workflows(rt: Runtime, client: str | None, wanted: Search) -> list[Node]:
-    """Newest first; only workflows that have a node; [] for a search without filters."""
-    raise NotImplementedError
-
-
-def search_activities(rt: Runtime, client: str | None, wanted: Search) -> list[Found]:
-    """Newest first."""
-    raise NotImplementedError
-
-
-def list_workflows(
-    rt: Runtime, client: str | None, wanted: Search, *, paused: bool = False, key: str | None = None, value: Any = None
-) -> list[Node]:
-    """The operator's list: as search_workflows, all if there is no filter; `key`/`value` is a pair of the subject."""
-    raise NotImplementedError
-
-
-def error_workflows(rt: Runtime, client: str | None) -> list[Node]:
-    """Workflows with a node whose client status is errored."""
-    raise NotImplementedError
-
-
-def stats(rt: Runtime) -> Stats:
-    raise NotImplementedError
-
-
-def workers(rt: Runtime) -> list[WorkerRecord]:
-    raise NotImplementedError
-
-
-def health(rt: Runtime) -> Health:
-    """Never raises: tries one majority write, and Redis."""
-    raise NotImplementedError
-
-
-def report(rt: Runtime, *, since: int) -> StatusReport:
-    raise NotImplementedError
+    door.act(rt, node_id, _unless_deactivated(event), check=_node_of(None, node_id, None))

@@ -1,0 +1,122 @@
+"""Who may ask the engine: clients, their endpoints and their tokens.
+
+A token is 256 random bits, shown once and kept as its SHA-256. Only an operator can set an endpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import replace
+
+from engine import ids
+from engine.client import check_endpoint
+from engine.errors import BadRequest, Conflict, NotFound
+from engine.model import ClientRecord
+from engine.runtime import Runtime
+from engine.store import UNFINISHED, Duplicate
+
+__all__ = [
+    "add_client",
+    "check_token",
+    "client_named",
+    "get_client",
+    "list_clients",
+    "remove_client",
+    "rotate_token",
+]
+
+
+def add_client(
+    rt: Runtime,
+    name: str,
+    *,
+    activity_endpoint: str | None = None,
+    notification_endpoint: str | None = None,
+    decision_endpoint: str | None = None,
+    timeout: float | None = None,
+    reap: bool = False,
+) -> tuple[ClientRecord, str]:
+    """The new client and its token, which is shown this once only. BadRequest: a bad URL, a link-local one, a name taken."""
+    if not name.strip():
+        raise BadRequest("name", "a client needs a name")
+    if timeout is not None and not 0 < timeout <= 3600:
+        raise BadRequest("timeout", "timeout is between 0 and 3600 seconds")
+    for field, url in (
+        ("activity_endpoint", activity_endpoint),
+        ("notification_endpoint", notification_endpoint),
+        ("decision_endpoint", decision_endpoint),
+    ):
+        if url:
+            check_endpoint(field, url)
+    token = secrets.token_urlsafe(32)
+    now = rt.store.now()
+    record = ClientRecord(
+        id=ids.new_id(now),
+        name=name,
+        activity_endpoint=activity_endpoint or None,
+        notification_endpoint=notification_endpoint or None,
+        decision_endpoint=decision_endpoint or None,
+        timeout=timeout,
+        reap=reap,
+        token=_digest(token),
+        created=now,
+    )
+    try:
+        rt.store.add_client(record)
+    except Duplicate:
+        raise BadRequest("name", f"there is a client named {name} already") from None
+    rt.forget_client(record.id)
+    return record, token
+
+
+def list_clients(rt: Runtime) -> list[ClientRecord]:
+    """All, sorted by name without regard to case."""
+    return sorted(rt.store.clients({}), key=lambda client: (client.name.lower(), client.id))
+
+
+def get_client(rt: Runtime, id: str) -> ClientRecord:
+    """NotFound if there is none; BadRequest if `id` is no uuid."""
+    if not ids.is_id(id):
+        raise BadRequest("id", f"{id} is no id")
+    found = rt.client(id)
+    if found is None:
+        raise NotFound("User", id)
+    return found
+
+
+def client_named(rt: Runtime, name: str) -> ClientRecord:
+    """By name or id."""
+    found = next(iter(rt.store.clients({"$or": [{"name": name}, {"_id": name}]})), None)
+    if found is None:
+        raise NotFound("User", name)
+    return found
+
+
+def rotate_token(rt: Runtime, id: str) -> tuple[ClientRecord, str]:
+    """A new token; the old one is worth nothing from now on (elsewhere: within a second)."""
+    record = client_named(rt, id)
+    token = secrets.token_urlsafe(32)
+    rt.store.set_client(record.id, token=_digest(token))
+    rt.forget_client(record.id)
+    return replace(record, token=_digest(token)), token
+
+
+def remove_client(rt: Runtime, id: str) -> None:
+    """Conflict while it has unfinished nodes."""
+    record = client_named(rt, id)
+    if rt.store.count({"client": record.id, "kind": "node", "ss": {"$in": UNFINISHED}}, limit=1):
+        raise Conflict(f"{record.name} has unfinished nodes: finish or cancel them first")
+    rt.store.remove_client(record.id)
+    rt.forget_client(record.id)
+
+
+def check_token(rt: Runtime, id: str, token: str) -> bool:
+    """Compared in constant time; a client is remembered for about a second."""
+    record = rt.client(id)
+    return hmac.compare_digest(record.token if record else "", _digest(token)) and record is not None
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

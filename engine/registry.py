@@ -1,0 +1,50 @@
+"""The Python handlers that live in a worker's process, and how long they may run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.retry import DEFAULT_INTERVAL, DEFAULT_RETRIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """`run` gets the arguments of the activity; `rescue` gets the error when no retry is left.
+
+    `timeout` (seconds) bounds how long its claim is renewed. `slow` runs it in the pool, so that it holds up nobody.
+    `later` leaves the activity open when it returns: it is completed by id, from anywhere.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    retries: int = DEFAULT_RETRIES
+    retry_interval: int = DEFAULT_INTERVAL
+    timeout: float = 300.0
+    rescue: Callable[..., Any] | None = None
+    slow: bool = False
+    later: bool = False
+
+
+@dataclass
+class Registry:
+    """Handlers by activity name. Names that turned out slow are remembered."""
+
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    slow: set[str] = field(default_factory=set)
+
+    def add(self, handler: Handler) -> None:
+        if handler.name in self.handlers and self.handlers[handler.name].run is not handler.run:
+            raise ValueError(f"two handlers are named {handler.name}")
+        self.handlers[handler.name] = handler
+
+    def get(self, name: str) -> Handler | None:
+        return self.handlers.get(name)
+
+    def is_slow(self, handler: Handler) -> bool:
+        return handler.slow or handler.later or handler.name in self.slow
+
+
+DEFAULT = Registry()
+"""Where the decorators of engine.handlers register; a worker runs these unless it is handed others."""
