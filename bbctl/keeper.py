@@ -211,8 +211,18 @@ def wanted(home: Path) -> Path:
 
 def launch(home: Path, *words: str) -> subprocess.Popen[bytes]:
     """A process of this module, in a session of its own, with no more environment than it needs."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
-    with (servers.folder(home) / "keeper.log").open("ab") as log:
+    kept = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "PYTHONPATH",
+        "PYTHONUSERBASE",
+        "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH",
+    )
+    with _log(home) as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "bbctl.keeper", str(home.absolute()), *words],
             env={key: os.environ[key] for key in kept if key in os.environ},
@@ -220,8 +230,13 @@ def launch(home: Path, *words: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
+def _log(home: Path) -> IO[bytes]:
+    path = servers.folder(home) / "keeper.log"
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
+
+
 def _spawn(words: list[str], home: Path, *, piped: bool = False) -> subprocess.Popen[bytes]:
-    with (servers.folder(home) / "keeper.log").open("ab") as log:
+    with _log(home) as log:
         return subprocess.Popen(
             words, stdin=subprocess.PIPE if piped else subprocess.DEVNULL, stdout=log, cwd="/",
             stderr=subprocess.PIPE if piped else log, preexec_fn=child.dies_with(os.getpid()),

@@ -25,7 +25,9 @@ HERE = "127.0.0.1"
 USER = "backbeat"
 DATABASE = "backbeat"
 REPLICA_SET = "rs0"
-PORTS = range(20000, 32000)  # below the kernel's ephemeral range: no outgoing connection takes one while a server is away
+PORTS = range(
+    20000, 32000
+)  # below the kernel's ephemeral range: no outgoing connection takes one while a server is away
 VARIABLES = {"mongo": "BBCTL_MONGO_URL", "redis": "BBCTL_REDIS_URL"}
 TITLES = {"mongo": "mongod", "redis": "redis-server"}
 OLDEST = {"mongo": (5, 0), "redis": (6, 2)}
@@ -220,7 +222,9 @@ def _valkey() -> str:
 
 def _version(path: str) -> tuple[int, int] | None:
     try:
-        ran = subprocess.run([path, "--version"], capture_output=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
+        ran = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=20, stdin=subprocess.DEVNULL, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     said = re.search(rb"v=?(\d+)\.(\d+)", ran.stdout)

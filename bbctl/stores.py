@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class StoreUrls:
 
 
 def ensure_stores(home: Path, *, say: Callable[[str], None], within: float = PATIENCE) -> StoreUrls:
-    """The embedded stores below `home`, started if need be, both answering. `say` gets one line about it.
+    """The embedded stores below `home`, started if need be, both answering. `say` gets a line if they are started.
 
     Raises StoreDown where no binary fits this machine, a server does not stay up, or `within` seconds pass.
     """
@@ -41,8 +42,6 @@ def ensure_stores(home: Path, *, say: Callable[[str], None], within: float = PAT
         record = _record(home)
         urls = _urls(home, record)
         if urls is not None:
-            if not told:
-                say(f"using the embedded mongod and Redis below {servers.folder(home)}")
             return urls
         if not told:
             _fits()
@@ -56,10 +55,7 @@ def ensure_stores(home: Path, *, say: Callable[[str], None], within: float = PAT
 
 def known_urls(home: Path) -> StoreUrls | None:
     """The URLs as last recorded, whether or not anything answers; None where nothing was ever started."""
-    record, known = _record(home), servers.known(home)
-    if known is None or any("port" not in record.get(name, {}) for name in keeper.NAMES):
-        return None
-    return StoreUrls(**{name: servers.url(name, record[name]["port"], known) for name in keeper.NAMES})
+    return _recorded(home, _record(home))
 
 
 def status(home: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -67,10 +63,13 @@ def status(home: Path) -> Mapping[str, Mapping[str, Any]]:
 
     Starts nothing. `state` is `ok` only where the server answers now.
     """
-    record, urls = _record(home), known_urls(home)
-    kept = _keeper(record)
+    record = _record(home)
+    urls, kept = _recorded(home, record), _keeper(record)
     return {
-        name: {**_one(name, record.get(name, {}), getattr(urls, name, None), kept is not None), "log": str(servers.log(home, name))}
+        name: {
+            **_one(name, record.get(name, {}), getattr(urls, name, None), kept is not None),
+            "log": str(servers.log(home, name)),
+        }
         for name in keeper.NAMES
     }
 
@@ -96,6 +95,22 @@ def down(home: Path) -> bool:
     return ran
 
 
+def look_after(home: Path, *, every: float = 1.0) -> threading.Event:
+    """For programmes that run on: start the keeper again where it and its standby were killed together, until the event is set.
+
+    Stores that were told to stop stay stopped.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(every):
+            if keeper.wanted(home).exists() and _keeper(_record(home)) is None:
+                keeper.launch(home).wait()
+
+    threading.Thread(target=look, name="stores", daemon=True).start()
+    return over
+
+
 def _one(name: str, record: Mapping[str, Any], url: str | None, kept: bool) -> Mapping[str, Any]:
     process = _born(record.get("process"))
     alive = process is not None and process.alive
@@ -116,13 +131,22 @@ def _record(home: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise StoreDown(f"{servers.folder(home)}: cannot be read: {error}", next=f"ls -la {servers.folder(home)}") from None
+        raise StoreDown(
+            f"{servers.folder(home)}: cannot be read: {error}", next=f"ls -la {servers.folder(home)}"
+        ) from None
     return found if isinstance(found, dict) else {}
+
+
+def _recorded(home: Path, record: Mapping[str, Any]) -> StoreUrls | None:
+    known = servers.known(home)
+    if known is None or any("port" not in record.get(name, {}) for name in keeper.NAMES):
+        return None
+    return StoreUrls(**{name: servers.url(name, record[name]["port"], known) for name in keeper.NAMES})
 
 
 def _urls(home: Path, record: Mapping[str, Any]) -> StoreUrls | None:
     """The URLs, if the keeper lives and both servers answer."""
-    urls = known_urls(home) if _keeper(record) is not None else None
+    urls = _recorded(home, record) if _keeper(record) is not None else None
     if urls is None:
         return None
     for name in keeper.NAMES:
@@ -177,7 +201,9 @@ def _give_up(home: Path, record: Mapping[str, Any], *, late: bool) -> None:
                 next=f"tail {servers.log(home, name)} · or set {servers.VARIABLES[name]} to a running one",
             )
     if late:
-        raise StoreDown("the keeper of the embedded stores does not start", next=f"cat {servers.folder(home)}/keeper.log")
+        raise StoreDown(
+            "the keeper of the embedded stores does not start", next=f"cat {servers.folder(home)}/keeper.log"
+        )
 
 
 def _held(lock: Any) -> bool:
