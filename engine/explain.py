@@ -1,0 +1,367 @@
+"""Why is this not finished? What is stuck, and what do they have in common? Answered from stored state alone.
+
+`why` judges every node of a workflow by the table of `rows`, follows what waits for what to the causes, and says which
+wait takes longer than it should. `stuck` does it for all workflows and puts equal causes together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from engine import survey, wording
+from engine.model import Node, WorkerRecord
+from engine.present import time
+from engine.rows import Row, Verdict, first, matches
+from engine.runtime import Runtime
+from engine.scene import Scene, active, chain, since_when, waits_for
+from engine.states import CLIENT_LETTER, FINAL_CLIENT, SERVER_LETTER
+from engine.wording import Option, Telling, Usual
+
+ALIVE = 30_000  # ms since a worker's last heartbeat
+AT_LEAST = 300_000  # ms: a wait shorter than this is late only where the inventory says so
+TIMES = 10  # and this many times the usual
+COMPLETIONS = 1000
+SAME = 500  # waits looked at to count those with the same cause
+FOLLOWERS = ("W4", "W5", "W7")  # wait for another node: never a cause
+MAY_BE_LATE = ("W2", "W9")
+WORST: tuple[Verdict, ...] = ("stuck", "needs-person", "late", "waiting")
+Why = Literal["done", "waiting", "late", "stuck", "needs-person"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One node that stands still. `since` is ms."""
+
+    row: Row
+    node: Node
+    since: int | None
+    late: bool
+    because: str
+    evidence: tuple[str, ...]
+    options: tuple[Option, ...]
+    group: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return "late" if self.late and self.row.verdict == "waiting" else self.row.verdict
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.row.id,
+            "node": self.node.id,
+            "name": self.node.name,
+            "statuses": {"server": self.node.ss, "client": self.node.cs},
+            "since": time(self.since),
+            "late": self.late,
+            "because": self.because,
+            "evidence": list(self.evidence),
+            "next": self.options[0].command,
+            "group": self.group,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`causes` first, then who waits for them; `same` is how many workflows share the first cause, itself included."""
+
+    verdict: Why
+    root: Node
+    asked: Node
+    client: str
+    causes: tuple[Reason, ...]
+    followers: tuple[Reason, ...]
+    scene: Scene
+    same: int = 1
+    same_since: int | None = None
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        return self.causes + self.followers
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "workflow": self.root.id,
+            "asked": self.asked.id,
+            "reasons": [r.as_json() for r in self.reasons],
+            "next": self.causes[0].options[0].command if self.causes else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Nodes held up in the same way. `id` is made from the cause alone, so it is the same tomorrow."""
+
+    id: str
+    row: Row
+    late: bool
+    client: str
+    name: str
+    because: str
+    since: int | None
+    reasons: tuple[Reason, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(r.node.id for r in self.reasons)
+
+    @property
+    def workflows(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r.node.wf for r in self.reasons))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "group": self.id,
+            "id": self.row.id,
+            "mode": self.row.mode,
+            "late": self.late,
+            "verdict": self.reasons[0].verdict,
+            "client": self.client,
+            "name": self.name,
+            "because": self.because,
+            "since": time(self.since),
+            "count": len(self.reasons),
+            "workflows": list(self.workflows),
+            "nodes": list(self.nodes),
+            "evidence": list(self.reasons[0].evidence),
+            "next": self.reasons[0].options[0].command,
+        }
+
+
+@dataclass
+class Judge:
+    """Judges nodes, remembering how long each step usually takes. `expected` is step → seconds, from the inventory."""
+
+    rt: Runtime
+    expected: Mapping[str, float]
+    workers: int
+    _usual: dict[tuple[str, str], Usual] = field(default_factory=dict)
+
+    def usual(self, node: Node) -> Usual:
+        key = (node.client, node.name)
+        if key not in self._usual:
+            self._usual[key] = usual(self.rt, *key)
+        return self._usual[key]
+
+    def limit(self, node: Node) -> int:
+        """How long this step may wait, ms."""
+        if node.name in self.expected:
+            return int(self.expected[node.name] * 1000)
+        return max(AT_LEAST, TIMES * self.usual(node).p95)
+
+    def late(self, scene: Scene, node: Node, row: Row) -> bool:
+        if row.id not in MAY_BE_LATE:
+            return False
+        began = since_when(node, server=node.ss) or node.changed or node.created
+        waited = scene.now - began
+        if node.name not in self.expected and waited <= AT_LEAST:
+            return False
+        return waited > self.limit(node)
+
+    def reason(self, scene: Scene, node: Node, row: Row, *, late: bool = False) -> Reason:
+        asks = row.id in ("W2", "I3", "I4", "I5")
+        telling = Telling(
+            scene=scene, node=node, row=row, since=wording.wait_began(node, row), late=late, workers=self.workers,
+            usual=self.usual(node) if asks else Usual(), limit=self.limit(node) if late and asks else None,
+        )  # fmt: skip
+        return Reason(
+            row=row, node=node, since=telling.since, late=late, because=wording.because(telling),
+            evidence=tuple(wording.evidence(telling)), options=tuple(wording.options(telling)),
+            group=fingerprint(wording.cause(telling)),
+        )  # fmt: skip
+
+
+def judge(rt: Runtime, expected: Mapping[str, float]) -> Judge:
+    return Judge(rt, expected, len(living(rt)))
+
+
+def living(rt: Runtime) -> list[WorkerRecord]:
+    return rt.store.workers(rt.store.now() - ALIVE)
+
+
+def usual(rt: Runtime, client: str, name: str) -> Usual:
+    """How long this step took, of its last 1,000 completions."""
+    query = {"client": client, "kind": "node", "name": name, "ss": "complete"}
+    done = rt.store.find(query, sort="_id", newest=True, limit=COMPLETIONS, history=True)
+    took = sorted(d for d in (duration(n) for n in done) if d is not None)
+    if not took:
+        return Usual()
+    return Usual(len(took), took[len(took) // 2], took[min(len(took) - 1, int(len(took) * 0.95))])
+
+
+def duration(node: Node) -> int | None:
+    """From when its last attempt went out to its client's last word, ms; None where its history does not say."""
+    began = ended = None
+    final = {CLIENT_LETTER[c] for c in FINAL_CLIENT}
+    out = {SERVER_LETTER["started"], SERVER_LETTER["sent_to_client"]}
+    before = ""
+    for line in node.h or []:
+        server, client = line[1][0], line[1][1]
+        if server in out and before != server:
+            began, ended = int(line[0]), None
+        elif client in final and began is not None and ended is None:
+            ended = int(line[0])
+        before = server
+    return ended - began if began is not None and ended is not None else None
+
+
+def fingerprint(cause: str) -> str:
+    return "F-" + hashlib.sha256(cause.encode("utf-8", "replace")).hexdigest()[:6]
+
+
+# -- why -----------------------------------------------------------------------------------------------------------
+
+
+def why(rt: Runtime, asked: Node, *, expected: Mapping[str, float]) -> Answer:
+    """The verdict on a workflow, or on one node and all it waits for."""
+    judging = judge(rt, expected)
+    workflow = asked.id if asked.is_workflow else asked.wf
+    scene = survey.of_workflow(rt, workflow)
+    asked = scene.nodes.get(asked.id, asked)
+    root = scene.nodes.get(workflow, asked)
+    own = [n for n in scene.nodes.values() if workflow in (n.id, n.wf)] if asked.is_workflow else [asked]
+    judged = _judged(scene, _with_causes(scene, own))
+    late = {n.id for n, rows in judged if (row := first(rows)) and judging.late(scene, n, row)}
+    late |= _held_up_by(scene, late)
+    reasons = [judging.reason(scene, n, row, late=n.id in late) for n, rows in judged for row in _worth_saying(rows)]
+    causes = sorted((r for r in reasons if r.row.id not in FOLLOWERS), key=_worst_first)
+    followers = sorted((r for r in reasons if r.row.id in FOLLOWERS), key=lambda r: r.node.seq)
+    same, since = _same_cause(rt, judging, causes[0]) if causes else (1, None)
+    clients = scene.clients or {}
+    return Answer(
+        verdict=verdict(reasons), root=root, asked=asked, causes=tuple(causes), followers=tuple(followers), scene=scene,
+        client=clients[root.client].name if root.client in clients else root.client, same=same, same_since=since,
+    )  # fmt: skip
+
+
+def verdict(reasons: Iterable[Reason]) -> Why:
+    found = {r.verdict for r in reasons if not r.row.remark}
+    return next((word for word in WORST if word in found), "done")
+
+
+def _with_causes(scene: Scene, nodes: Sequence[Node]) -> list[Node]:
+    """These, and whatever in other workflows they wait for."""
+    if len(nodes) == 1 and active(nodes[0]):
+        return list(chain(scene, nodes[0]))
+    found = {n.id: n for n in nodes}
+    for n in nodes:
+        for other in waits_for(scene, n):
+            if other.id not in found:
+                found |= {c.id: c for c in chain(scene, other)}
+    return list(found.values())
+
+
+def _judged(scene: Scene, nodes: Iterable[Node]) -> list[tuple[Node, list[Row]]]:
+    return [(n, rows) for n in nodes if (rows := matches(scene, n))]
+
+
+def _worth_saying(rows: Sequence[Row]) -> list[Row]:
+    """The cause, and the remarks."""
+    cause = first(rows)
+    return [row for row in rows if row is cause or row.remark]
+
+
+def _held_up_by(scene: Scene, late: set[str]) -> set[str]:
+    """All that wait for these, directly or not: they are late with them."""
+    followers: dict[str, list[str]] = defaultdict(list)
+    for n in scene.nodes.values():
+        for other in waits_for(scene, n):
+            followers[other.id].append(n.id)
+    found: set[str] = set()
+    todo = list(late)
+    while todo:
+        fresh = [id for id in followers[todo.pop()] if id not in found]
+        found |= set(fresh)
+        todo += fresh
+    return found
+
+
+def _worst_first(reason: Reason) -> tuple[bool, int, int]:
+    return reason.row.remark, WORST.index(reason.verdict), reason.since or 0
+
+
+def _same_cause(rt: Runtime, judging: Judge, reason: Reason) -> tuple[int, int | None]:
+    """How many workflows are held up in this way, as far as the first few hundred show, and since when."""
+    if reason.verdict == "waiting":
+        return 1, None
+    narrow = {"ss": reason.node.ss, "client": reason.node.client, "name": reason.node.name}
+    batch = [n for n in survey.slice_of(rt, "", SAME, narrow) if n.id != reason.node.id]
+    if not batch:
+        return 1, reason.since
+    scene = survey.around(rt, batch)
+    alike = [r for r in _unhealthy(judging, scene, batch) if r.group == reason.group]
+    since = min((r.since for r in [*alike, reason] if r.since is not None), default=None)
+    return len({r.node.wf for r in alike} | {reason.node.wf}), since
+
+
+# -- stuck ---------------------------------------------------------------------------------------------------------
+
+
+def stuck(rt: Runtime, *, expected: Mapping[str, float], older: int = 0, group: str | None = None) -> list[Group]:
+    """All that are no healthy waits, equal causes together, the worst and largest first. `older`: at least that long, ms."""
+    judging = judge(rt, expected)
+    groups: dict[str, list[Reason]] = defaultdict(list)
+    for scene, batch in survey.unfinished(rt):
+        for reason in _unhealthy(judging, scene, batch):
+            if not older or reason.since is None or scene.now - reason.since >= older:
+                groups[reason.group].append(reason)
+    made = [_group(rt, id, reasons) for id, reasons in groups.items() if group in (None, id)]
+    return sorted(made, key=lambda g: (g.row.remark, WORST.index(g.reasons[0].verdict), -len(g.reasons), g.id))
+
+
+def _unhealthy(judging: Judge, scene: Scene, nodes: Iterable[Node]) -> Iterable[Reason]:
+    for node, rows in _judged(scene, nodes):
+        row = first(rows)
+        if row is None or row.id in FOLLOWERS:
+            continue
+        late = judging.late(scene, node, row)
+        if late or row.verdict != "waiting":
+            yield judging.reason(scene, node, row, late=late)
+
+
+def _group(rt: Runtime, id: str, reasons: list[Reason]) -> Group:
+    reasons.sort(key=lambda r: r.since or 0)
+    head = reasons[0]
+    client = rt.client(head.node.client)
+    return Group(
+        id=id, row=head.row, late=head.late, client=client.name if client else head.node.client, name=head.node.name,
+        because=head.because, since=head.since, reasons=tuple(reasons),
+    )  # fmt: skip
+
+
+# -- in a line -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthSummary:
+    """The engine for `stores status` and `sweep`. `oldest` is the age of the oldest due todo, seconds."""
+
+    workers: int
+    due: int
+    oldest: float
+    stuck: int
+    late: int
+    needs_person: int
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def health_summary(rt: Runtime, *, expected: Mapping[str, float] | None = None) -> HealthSummary:
+    """Figures of the engine as they are now; reads every unfinished node."""
+    now = rt.store.now()
+    due = rt.store.find({"due": {"$gt": 0, "$lte": now}}, sort="due", limit=1)
+    groups = stuck(rt, expected=expected or {})
+    counts: dict[str, int] = defaultdict(int)
+    for group in groups:
+        if not group.row.remark:
+            counts[group.reasons[0].verdict] += len(group.reasons)
+    return HealthSummary(
+        workers=len(living(rt)), due=rt.store.count({"due": {"$gt": 0, "$lte": now}}),
+        oldest=max(0, now - (due[0].due or now)) / 1000 if due else 0.0,
+        stuck=counts["stuck"], late=counts["late"], needs_person=counts["needs-person"],
+    )  # fmt: skip

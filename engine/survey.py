@@ -1,0 +1,115 @@
+"""Reads for `why`, `stuck` and `heal`: a workflow whole, or nodes with as many neighbours as judging them takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from engine.model import ClientRecord, Node
+from engine.rows import TWINS
+from engine.runtime import Runtime
+from engine.scene import Scene, active
+from engine.states import DONE, SERVER
+
+UNFINISHED = [status for status in SERVER if status not in DONE]
+BATCH = 200
+HOPS = 3  # from workflow to linked workflow
+MAX_LINKED = 20  # workflows followed through links
+MAX_TWINS = 200  # nodes whose data is read to compare it
+
+
+def of_workflow(rt: Runtime, workflow: str, *, history: bool = False) -> Scene:
+    """All nodes of a workflow, and those of the workflows it is linked with; `history` also of what is finished."""
+    found = _workflows(rt, [workflow], history=history)
+    seen, todo = {workflow}, _linking(rt, found.values())
+    for _ in range(HOPS):
+        found |= {n.id: n for n in todo if n.id not in found}
+        fresh = sorted({n.wf for n in todo if active(n)} - seen)[:MAX_LINKED]
+        if not fresh:
+            break
+        more = _workflows(rt, fresh, history=False)
+        seen |= set(fresh)
+        found |= more
+        todo = _linking(rt, more.values())
+    return _scene(rt, found)
+
+
+def around(rt: Runtime, nodes: Sequence[Node]) -> Scene:
+    """These nodes (read with their history), their parents, workflows, siblings under way, children and links."""
+    found = {n.id: n for n in nodes}
+    ids, parents = list(found), {n.parent for n in nodes if n.parent}
+    above = rt.store.by_ids(parents | {n.wf for n in nodes} - set(ids))
+    near = rt.store.find(
+        {"parent": {"$in": [*parents, *ids]}, "$or": [{"open": {"$in": ["r", "b", "n"]}}, {"due": {"$gt": 0}}]}
+    )
+    links = rt.store.find({"link": {"$in": ids}})
+    others = {n.id: n for n in [*above.values(), *near, *links] if n.id not in found}
+    return _scene(rt, others | found)
+
+
+def unfinished(rt: Runtime, narrow: Mapping[str, Any] | None = None) -> Iterator[tuple[Scene, list[Node]]]:
+    """All nodes that are not finished, `BATCH` at a time, each with a scene to judge it in. `narrow`: store fields."""
+    after = ""
+    while batch := slice_of(rt, after, BATCH, narrow):
+        yield around(rt, batch), batch
+        after = batch[-1].id
+
+
+def slice_of(rt: Runtime, after: str, limit: int, narrow: Mapping[str, Any] | None = None) -> list[Node]:
+    """The next unfinished nodes by id, with their history."""
+    query = {"ss": {"$in": UNFINISHED}, "_id": {"$gt": after}, **(narrow or {})}
+    return rt.store.find(query, sort="_id", limit=limit, history=True)
+
+
+def untidy(rt: Runtime, limit: int = 1000) -> list[Node]:
+    """Finished nodes and workflows with something left over: all of the collection is read for them."""
+    finished: dict[str, Any] = {"ss": {"$nin": UNFINISHED}}
+    left = [
+        {"complete_by": {"$gt": 0}},
+        {"do": {"$exists": True}},
+        {"look": {"$exists": True}},
+        {"open": {"$exists": True}},
+    ]
+    return rt.store.find({**finished, "$or": left}, sort="_id", limit=limit, history=True)
+
+
+def node_with_history(rt: Runtime, id: str) -> Node | None:
+    return rt.store.by_ids([id], history=True).get(id)
+
+
+def _workflows(rt: Runtime, ids: list[str], *, history: bool) -> dict[str, Node]:
+    roots = rt.store.by_ids(ids, history=history)
+    inner: dict[str, Any] = {"wf": {"$in": ids}}
+    found = roots | {n.id: n for n in rt.store.find(inner, history=history)}
+    if not history:
+        live = rt.store.find({**inner, "ss": {"$in": UNFINISHED}}, history=True)
+        found |= {n.id: n for n in live}
+    return found
+
+
+def _linking(rt: Runtime, nodes: Iterable[Node]) -> list[Node]:
+    targets = [n.id for n in nodes if n.links and active(n)]
+    return rt.store.find({"link": {"$in": targets}}) if targets else []
+
+
+def _scene(rt: Runtime, nodes: dict[str, Node]) -> Scene:
+    clients: dict[str, ClientRecord] = {c.id: c for c in rt.store.clients({})}
+    return Scene(now=rt.store.now(), nodes=nodes, clients=clients, digests=_digests(rt, nodes.values()))
+
+
+def _digests(rt: Runtime, nodes: Iterable[Node]) -> dict[str, str]:
+    """Hashes of the data of those that may be twins: live siblings of one name, posted within seconds of each other."""
+    families: dict[tuple[str | None, str | None, str], list[Node]] = {}
+    for n in nodes:
+        if active(n) and not n.key:
+            families.setdefault((n.parent, n.pgen, n.name), []).append(n)
+    alike: list[str] = []
+    for family in families.values():
+        family.sort(key=lambda n: n.created)
+        for one, two in pairwise(family):
+            if 0 < two.created - one.created <= TWINS:
+                alike += [one.id, two.id]
+    wanted = rt.store.by_ids(dict.fromkeys(alike[:MAX_TWINS]))
+    return {id: hashlib.sha256(n.data.encode()).hexdigest() for id, n in wanted.items()}
