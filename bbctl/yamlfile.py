@@ -185,7 +185,7 @@ def _refuse_references(event: Any, source: str, line: int) -> None:
 def _scalar(event: Any, source: str, line: int) -> Scalar:
     if bad := _CONTROL.search(event.value):
         raise complaint(source, line, f"character {shown(bad[0])} is not allowed")
-    return Scalar(source, line, event.value, event.style is None)
+    return Scalar(source, line, event.value, event.style not in ("'", '"', "|", ">"))
 
 
 def _closed(done: _Open, source: str) -> Node:
