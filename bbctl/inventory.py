@@ -18,11 +18,11 @@ from bbctl.inventory_members import BUILT_IN, Members, at, read_members
 from bbctl.model import Drain, Fleet, Host, Lock, Process, Service, Ssh, Vip
 from bbctl.near import hint, shown
 from bbctl.schema import PLACEHOLDER, as_map, fill, has_braces, local_path, read
-from bbctl.yamlfile import Map, Node
+from bbctl.yamlfile import Map, Node, Scalar
 from bbctl.yamlfile import load as load_yaml
 from bbctl.yamlfile import parse as parse_yaml
 
-MAX_SERVICES = 50_000  # services over all hosts; more would take seconds and is a mistake
+MAX_SERVICES = 20_000  # services over all hosts; more would take seconds and is a mistake
 NO_FLEET = Fleet(source=None, site="", hosts={}, groups={})
 
 
@@ -86,9 +86,11 @@ class _Builder:
         self._site = said.get("site", "")
         self._members = members
         self._services = as_map(root.items.get("services", _nothing(root)), "services", "services").items
-        self._vips = as_map(root.items.get("vips", _nothing(root)), "VIPs", "vips").items
+        vips = as_map(root.items.get("vips", _nothing(root)), "VIPs", "vips").items
+        self._vips = {name: _with_server(node) for name, node in vips.items()}
         self._shared: dict[tuple[str, ...], Any] = {}
-        self._count = 0
+        if sum(len(given) for given in members.services.values()) > MAX_SERVICES:
+            raise root.error(f"more than {MAX_SERVICES:,} services over all hosts")
         self._check_templates()
         self._check_vip_names()
 
@@ -109,9 +111,6 @@ class _Builder:
         return {name: self._read_vip(name, self._as_they_are(), host=None) for name in self._vips}
 
     def _service(self, name: str, group_vip: str | None, host: Host, values: Mapping[str, str]) -> Service:
-        self._count += 1
-        if self._count > MAX_SERVICES:
-            raise at(self._root, "services").error(f"more than {MAX_SERVICES:,} services over all hosts")
         if name not in self._services:
             return Service(name=name)
         node = self._services[name]
@@ -146,13 +145,12 @@ class _Builder:
         node = _for(host, self._vips[name], VIP, values)
         said = read(node, VIP, where=f"vips.{name}")
         if "drain" in said:
-            said["drain"] = self._drain(as_map(node, "", ""), said["drain"], host)
+            said["drain"] = self._drain(as_map(node, "", ""), said["drain"])
         return Vip(name=name, **said)
 
-    def _drain(self, vip: Map, said: Mapping[str, Any], host: Host | None) -> Drain:
+    def _drain(self, vip: Map, said: Mapping[str, Any]) -> Drain:
         drain = dict(said)
         if drain["kind"] == "haproxy":
-            drain.setdefault("server", host.name if host else "{name}")
             machine = drain.get("host")
             if machine is None:
                 drain["socket"] = str(local_path(vip.source, drain["socket"]))
@@ -190,6 +188,19 @@ def _for(host: Host | None, node: Node, kind: Any, values: Mapping[str, str]) ->
         return fill(node, kind, values)
     except ConfigError as error:
         raise ConfigError(f"{error.message} (for {host.name})" if host else error.message, next=error.next) from None
+
+
+def _with_server(vip: Node) -> Node:
+    """A proxy that is told no server's name has each host under its own: said here, so that no two hosts share it."""
+    drain = vip.items.get("drain") if isinstance(vip, Map) else None
+    if not isinstance(vip, Map) or not isinstance(drain, Map):
+        return vip
+    kind = drain.items.get("kind")
+    if not isinstance(kind, Scalar) or kind.text != "haproxy" or "server" in drain.items:
+        return vip
+    items = {**drain.items, "server": Scalar(drain.source, drain.line, "{name}", False)}
+    named = Map(drain.source, drain.line, items, {**drain.lines, "server": drain.line})
+    return Map(vip.source, vip.line, {**vip.items, "drain": named}, vip.lines)
 
 
 def _nothing(root: Map) -> Map:
