@@ -23,7 +23,7 @@ from pymongo.errors import OperationFailure
 from bbctl import child, servers, stores
 from bbctl.errors import StoreDown
 from bbctl.stores import StoreUrls
-from tests.integration.servers import wait_for
+from tests.integration.servers import tidy_environment, wait_for
 
 
 def quiet(text: str) -> None:
@@ -262,4 +262,44 @@ def test_a_server_that_does_not_stay_up_is_named_with_its_log(home: Path) -> Non
     with pytest.raises(StoreDown, match="mongod does not come up") as caught:
         stores.ensure_stores(home, say=quiet)
     assert "server.log" in str(caught.value)
+    assert "BBCTL_MONGO_URL" in str(caught.value.next)
+
+
+def bbctl(home: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environ = {**tidy_environment(), "BBCTL_HOME": str(home), "BBCTL_INVENTORY": "none", **more}
+    words = (sys.executable, "-m", "bbctl", *words)
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, env=environ, check=False)
+
+
+def test_up_status_and_down_on_the_command_line_mask_passwords_unless_asked(home: Path) -> None:
+    assert bbctl(home, "stores", "up").returncode == 0
+    found = json.loads(bbctl(home, "stores", "status", "-o", "json").stdout)
+    assert {found[name]["state"] for name in ("mongo", "redis")} == {"ok"}
+    assert ":***@" in found["mongo"]["url"]
+    assert ":***@" in found["redis"]["url"]
+    open_ones = json.loads(bbctl(home, "stores", "status", "-o", "json", "--show-passwords").stdout)
+    assert works(StoreUrls(mongo=open_ones["mongo"]["url"], redis=open_ones["redis"]["url"]))
+    assert bbctl(home, "stores", "down").returncode == 0
+    assert bbctl(home, "stores", "status").returncode == 1
+    assert not processes(home)
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_a_named_store_refuses_up_and_down_without_its_password(home: Path, verb: str) -> None:
+    named = "mongodb://ann:canary@127.0.0.1:1/x?replicaSet=rs0"
+    refused = bbctl(home, "stores", verb, "-o", "json", BBCTL_MONGO_URL=named)
+    assert refused.returncode == 3
+    assert json.loads(refused.stdout)["error"]["code"] == "stores-named"
+    assert "canary" not in refused.stdout + refused.stderr
+    assert not processes(home)
+
+
+def test_a_platform_without_servers_is_told_how_to_name_running_ones(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr(servers.platform, "machine", lambda: "vax")
+    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StoreDown, match="no mongod") as caught:
+        stores.ensure_stores(home, say=quiet)
     assert "BBCTL_MONGO_URL" in str(caught.value.next)

@@ -37,6 +37,7 @@ KNOW_THE_ENGINE = (
     "bbctl/cli/stores.py",
     "bbctl/stores.py",
     "bbctl/keeper.py",
+    "bbctl/storelook.py",
     "bbctl/lab/",
     "bbctl/render/workflow.py",
     "bbctl/render/queues.py",
