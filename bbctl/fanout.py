@@ -18,7 +18,7 @@ from bbctl.model import Host
 R = TypeVar("R")
 
 WIDTH = 32  # one process with more threads is not faster: the work is the hosts'
-GRACE = 5.0  # seconds, after Ctrl-C, in which what was cancelled may say how it ended
+GRACE = 3.0  # seconds, after Ctrl-C, in which what was cancelled may say how it ended
 
 NOT_LOGGED_IN = frozenset({"unreachable", "auth-failed"})
 

@@ -17,6 +17,7 @@ from paramiko.common import cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
 from bbctl.dial import DEAD_PEER, Wire
+from bbctl.errors import Failed
 from bbctl.login import Protocol
 from bbctl.model import Host, Ran
 from bbctl.remote import shell
@@ -39,6 +40,7 @@ class Session:
         self._wire = wire
         self._now = now
         self._slots = threading.BoundedSemaphore(CHANNELS)
+        self._lock = threading.Lock()
         self._busy = 0
 
     @property
@@ -64,7 +66,7 @@ class Session:
         `timeout` is seconds from now to the end. `keep` is how many bytes of output are kept (`cut` counts the rest);
         `on_output` gets all of them as they come. `guard` ends the command's process group on the host when the deadline
         passes, `cancel` is set or the connection dies; it leaves no room for `stdin`. Raises UsageError for a text that no
-        host can take.
+        host can take, Failed where `on_output` cannot keep what it gets.
         """
         if guard and stdin:
             raise ValueError("a guarded command has no stdin")
@@ -77,12 +79,13 @@ class Session:
                 wake = _Wake.on(channel)
                 self._start(channel, text)
                 end = self._follow(channel, wake, kept, deadline, b"" if guard else stdin, guard, cancel)
-                if end in ("timeout", "interrupted"):
-                    self._stop(channel, wake, guard)
+                gone = end not in ("timeout", "interrupted") or not guard or self._stop(channel, wake)
                 signal = self._transport.signals.pop(channel.get_id(), None)
                 told = _told(end, channel.exit_status, signal, timeout, self.alive)
+                if not gone:
+                    told["error"] += "; the host does not answer, its guard ends the command there"
         except TimeoutError:
-            told = {"status": "timeout", "error": f"no end within {timeout:.3g}s: the host stopped answering"}
+            told = {"status": "timeout", "error": f"no end within {timeout:.3g}s: no channel could be opened"}
         except (paramiko.SSHException, EOFError, OSError) as error:
             told = {"status": "failed", "error": f"connection lost: {_said(error)}"}
         return kept.ran(self.host.name, self._now() - began, told)
@@ -109,7 +112,7 @@ class Session:
         """A channel of our own, closed at the end. Raises TimeoutError at the deadline, SSHException where refused."""
         if not self._slots.acquire(timeout=max(0.0, deadline - self._now())):
             raise TimeoutError
-        self._busy += 1
+        self._count(1)
         try:
             channel = self._open_channel(deadline)
             try:
@@ -118,8 +121,12 @@ class Session:
                 with suppress(paramiko.SSHException, EOFError, OSError):
                     channel.close()
         finally:
-            self._busy -= 1
+            self._count(-1)
             self._slots.release()
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._busy += change
 
     def _open_channel(self, deadline: float) -> paramiko.Channel:
         while True:
@@ -159,13 +166,18 @@ class Session:
     ) -> Literal["ended", "timeout", "interrupted", "lost"]:
         """The one loop: both streams in as they come, stdin out as there is room, until an end of some kind."""
         waiting = memoryview(stdin)
-        heard = self._now()
+        heard = looked = self._now()
         if not guard and not waiting:
             channel.shutdown_write()
         while True:
             wake.rearm()
             closed = channel.closed  # asked before reading: what came before the close is then read below
             now = self._now()
+            if (
+                now - looked > 2 * ROUND
+            ):  # we were stopped ourselves (Ctrl-Z, a sleeping laptop): the peer is asked again
+                self._wire.heard = now
+            looked = now
             if kept.take(channel):
                 heard = now
             if closed:
@@ -185,10 +197,8 @@ class Session:
             look = 0.01 if waiting else LOOK if cancel is not None else ROUND
             wake.wait(min(deadline - now, look))
 
-    def _stop(self, channel: paramiko.Channel, wake: _Wake, guard: bool) -> None:
-        """Ask the guard to end the command, and wait until it is gone, or for ENDING."""
-        if not guard:
-            return
+    def _stop(self, channel: paramiko.Channel, wake: _Wake) -> bool:
+        """Ask the guard to end the command; whether it is gone within ENDING. What it still says is dropped."""
         until = self._now() + ENDING
         with suppress(OSError):
             channel.settimeout(LOOK)
@@ -198,6 +208,7 @@ class Session:
             wake.rearm()
             if not dropped.take(channel):
                 wake.wait(LOOK)
+        return channel.closed
 
 
 class _Wake(threading.Event):
@@ -242,7 +253,10 @@ class _Kept:
         self._room -= len(kept)
         self._cut += len(data) - len(kept)
         if self._on_output:
-            self._on_output(name, data)
+            try:
+                self._on_output(name, data)
+            except OSError as error:  # a full disk here is not a lost connection there
+                raise Failed(f"the output could not be kept: {error}") from error
         return bool(data)
 
     def ran(self, host: str, seconds: float, told: dict[str, Any]) -> Ran:
