@@ -30,7 +30,6 @@ def carry_out(w: Work, *, soak: float = 0.0) -> HostOutcome:
     else:
         _unlock(w)
     w.journal.write("host", host=w.host.name, outcome=outcome, vip=_place(w, quick=outcome == "interrupted"))
-    w.journal.publish()
     return outcome
 
 
@@ -116,7 +115,7 @@ def _preflight(w: Work) -> Done:
         raise StepFailed(found.broken)
     again = w.known.pop("again", False)
     if "old" not in w.known or again:
-        w.old, w.launched = identity(facts.proc), False
+        w.old, w.launched, w.hung = identity(facts.proc), False, False
         w.known.update(killing=None)
         w.note(old=w.old, launched=False)
     if facts.process == "hung" and identity(facts.proc) == w.old:

@@ -2,7 +2,8 @@
 
 `$BBCTL_HOME/runs/RUN/journal.jsonl` is the truth: one JSON line an event, synced to disk before the act that it
 announces. The process that carries a run out holds an flock on it; when that process dies, however it dies, the kernel
-lets go, and `resume` may go on. `record.json` beside it is the same, folded, for other programs. The journal holds the
+lets go, and `resume` may go on. `record.json` beside it is the same, folded, for other programs; it is there only while nobody is at work on the
+run, so it is never behind. The journal holds the
 token that owns the locks on the hosts, so it is readable by its owner alone.
 
 Events: `begin` (what was asked for), `resume` (a new holder, a new token), `intent` (about to do a step), `step` (done),
@@ -40,7 +41,8 @@ class Journal:
         self._now = now
         self.report: Callable[[Event], None] = lambda event: None  # told of each event once it is on the disk
         self._guard = threading.Lock()
-        self.events: list[Event] = [*_parse(_content(fd), folder / "journal.jsonl")]
+        self._closed = False
+        self.events: list[Event] = []
 
     @classmethod
     def create(cls, home: Path, begin: Mapping[str, Any], *, now: Callable[[], float] = time.time) -> Journal:
@@ -56,7 +58,6 @@ class Journal:
                 continue
         made = cls(runs / run, _open(runs / run), now)
         made.write("begin", run=run, token=secrets.token_hex(32), **begin)
-        made.publish()
         return made
 
     @classmethod
@@ -66,7 +67,10 @@ class Journal:
         end = _content(fd).rfind(b"\n") + 1  # a kill in mid-write leaves half a line: it was never acted upon
         if end < os.fstat(fd).st_size:
             os.ftruncate(fd, end)
-        return cls(folder, fd, now)
+        made = cls(folder, fd, now)
+        (folder / "record.json").unlink(missing_ok=True)
+        made.events += _parse(_content(fd), folder / "journal.jsonl")
+        return made
 
     def write(self, event: str, **more: Any) -> None:
         """Append one event; it is on the disk when this returns."""
@@ -77,18 +81,16 @@ class Journal:
             self.events.append(value)
         self.report(value)
 
-    def publish(self) -> None:
-        """Write record.json anew, in one move."""
-        text = json.dumps(as_json(self.record()), ensure_ascii=False, indent=1) + "\n"
+    def _publish(self) -> None:
+        text = json.dumps(as_json(fold(self.events, held=False)), ensure_ascii=False, indent=1) + "\n"
         new = self.folder / "record.json.new"
-        with self._guard:
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                _all(fd, text.encode())
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            new.replace(self.folder / "record.json")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _all(fd, text.encode("utf-8", "replace"))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        new.replace(self.folder / "record.json")
 
     def record(self) -> RunRecord:
         """The run as it stands now, a living process at work on it."""
@@ -104,9 +106,11 @@ class Journal:
         return tokens(self.events)[-1]
 
     def close(self) -> None:
-        """Let go: the record is written first."""
-        self.publish()
-        os.close(self._fd)
+        """Let go; the record is written first. Closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._publish()
+            os.close(self._fd)
 
 
 def tokens(events: Iterable[Event]) -> list[str]:

@@ -5,7 +5,7 @@ Pure: hosts and facts in, plan out. The dry run prints it, the question shows it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -141,9 +141,12 @@ def already(job: Job, facts: Facts) -> bool:
     return False
 
 
-def order(targets: Sequence[Target]) -> list[Target]:
-    """Who cannot be reached first (the run may end before it touches anything), then who is down or out, then the rest."""
-    return sorted(targets, key=lambda t: 0 if t.facts.status != "ok" else 1 if t.down else 2)
+def order(targets: Sequence[Target], *, first: Container[str] = ()) -> list[Target]:
+    """Who cannot be reached first (the run may end before it touches anything), then who is down or out, then the rest.
+
+    `first`: hosts that failed in an earlier life of the run; they stand with those that are down, in the order given.
+    """
+    return sorted(targets, key=lambda t: 0 if t.facts.status != "ok" else 1 if t.down or t.name in first else 2)
 
 
 def batches(names: Sequence[str], strategy: Strategy) -> tuple[tuple[str, ...], ...]:
@@ -154,10 +157,16 @@ def batches(names: Sequence[str], strategy: Strategy) -> tuple[tuple[str, ...], 
 
 
 def make(
-    job: Job, targets: Sequence[Target], *, pools: Sequence[Pool], looked: Mapping[str, Facts], run: str = ""
+    job: Job,
+    targets: Sequence[Target],
+    *,
+    pools: Sequence[Pool],
+    looked: Mapping[str, Facts],
+    run: str = "",
+    first: Container[str] = (),
 ) -> Plan:
-    """The plan. `looked` holds the facts of the targets and of their pools; `run` is the run that resumes, if one does."""
-    due = [t for t in order(targets) if not already(job, t.facts)]
+    """The plan. `looked` holds the facts of the targets and of their pools; `run` and `first`: of a run that is resumed."""
+    due = [t for t in order(targets, first=first) if not already(job, t.facts)]
     plan = Plan(
         job=job,
         targets={t.name: t for t in targets},

@@ -227,12 +227,12 @@ def load(path: Path) -> Playbook:
     if not isinstance(steps, Seq) or not steps.items:
         raise root.error("steps: expected a list of steps", line=root.lines.get("steps"))
     book = Playbook(**said, source=path, strategy=root.items.get("strategy"), steps=steps.items)
-    _prove(book)
+    proven(book)
     return book
 
 
-def _prove(book: Playbook) -> None:
-    """Everything is right with the defaults in: what `playbook check` proves, and every run again."""
+def proven(book: Playbook) -> Procedure:
+    """The playbook with its defaults in. ConfigError where even that cannot be: what `playbook check` proves."""
     samples = {"integer": "1", "string": "x", "boolean": "no", "duration": "1s"}
     values: dict[str, str] = {}
     for name, var in book.vars.items():
@@ -243,7 +243,7 @@ def _prove(book: Playbook) -> None:
             assert book.steps
             raise book.steps[0].error(f"vars.{name}: {wrong.message}", line=1) from None
         values[name] = text
-    _bound(book, values)
+    return _bound(book, values)
 
 
 def bind(book: Playbook, sets: Mapping[str, str]) -> Procedure:

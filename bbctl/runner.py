@@ -8,7 +8,7 @@ its minimum, a wish to stop. Then the rest is untouched, and the record says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -29,13 +29,15 @@ from bbctl.work import Work
 BAD = ("failed", "interrupted")
 
 
-def look_and_plan(job: Job, hosts: Sequence[Host], *, fleet: Fleet, transport: Transport, run: str = "") -> Plan:
-    """Look at the targets and the rest of their pools, once, and plan. `run`: the run that resumes, if one does."""
+def look_and_plan(
+    job: Job, hosts: Sequence[Host], *, fleet: Fleet, transport: Transport, run: str = "", first: Container[str] = ()
+) -> Plan:
+    """Look at the targets and the rest of their pools, once, and plan. `run`, `first`: see `plan.make`."""
     pools = planning.pools_of(fleet.hosts, hosts, job.service)
     names = dict.fromkeys([*(h.name for h in hosts), *(n for pool in pools for n in pool.hosts)])
     looked = look_at(list(names), job, fleet=fleet, transport=transport)
     targets = [Target(host=h, service=s, facts=looked[h.name]) for h in hosts if (s := h.service(job.service))]
-    return planning.make(job, targets, pools=pools, looked=looked, run=run)
+    return planning.make(job, targets, pools=pools, looked=looked, run=run, first=first)
 
 
 def look_at(names: Sequence[str], job: Job, *, fleet: Fleet, transport: Transport) -> dict[str, Facts]:
@@ -74,7 +76,6 @@ class Run:
 
     def end(self, outcome: RunOutcome, error: Mapping[str, Any] | None = None) -> RunRecord:
         self.journal.write("end", outcome=outcome, error=error, signal=self.halt.signal)
-        self.journal.publish()
         return self.journal.record()
 
     def _locked(self) -> tuple[RunOutcome, Mapping[str, Any] | None]:

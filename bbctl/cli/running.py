@@ -1,10 +1,12 @@
-"""What all commands share that carry out a playbook: resolve, look, plan, refuse, ask, carry out, show, and the exit code."""
+"""What all commands that carry out a playbook share: resolve, look, plan, refuse, ask, carry out, show, the exit code."""
 
 from __future__ import annotations
 
+import json
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,12 @@ from bbctl import audit, journal, preview, rehearse, runner
 from bbctl.cli.front import Call
 from bbctl.drain import Gate
 from bbctl.durations import format_duration
-from bbctl.errors import BbctlError, NotConfirmed, UsageError
+from bbctl.errors import BbctlError, Interrupted, NotConfirmed, UsageError
 from bbctl.halt import Halt, listening
 from bbctl.journal import Journal
-from bbctl.model import Host, RunRecord
+from bbctl.model import Host, RunOutcome, RunRecord
 from bbctl.near import hint
-from bbctl.plan import Job, Plan, Target
+from bbctl.plan import Job, Plan, Refusal, Target
 from bbctl.playbook import Procedure, Step, Strategy
 from bbctl.render import run as render
 from bbctl.render import screen
@@ -32,12 +34,16 @@ ASKED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How a run is to be gone about. `retrying`: the run that is resumed."""
+    """How a run is to be gone about. `retrying`: the run that is resumed, `known` what it knew of
+    its hosts, `first` those that failed."""
 
     dry_run: bool = False
     rehearse: bool = False
     retrying: Journal | None = None
     known: Mapping[str, dict[str, Any]] | None = None
+    first: tuple[str, ...] = ()
+    keep: Path | None = None  # where a dry run is kept, to be approved
+    approved: list[dict[str, Any]] | None = None  # the plan that was: anything else is refused
 
 
 def playbook_folders(call: Call) -> list[Path]:
@@ -67,14 +73,43 @@ def go(call: Call, job: Job, hosts: Sequence[Host], manner: Manner) -> int:
     """Look, plan, and do what was asked for. The exit code."""
     with Transport(call.fleet) as transport:
         known_run = manner.retrying.run if manner.retrying else ""
-        plan = runner.look_and_plan(job, hosts, fleet=call.fleet, transport=transport, run=known_run)
+        plan = runner.look_and_plan(
+            job, hosts, fleet=call.fleet, transport=transport, run=known_run, first=manner.first
+        )
         if manner.dry_run:
             value = preview.as_json(plan, lambda t: gate(t, call, transport))
+            if manner.keep is not None:
+                _keep(manner.keep, value)
             call.show(value, lambda: render.plan_text(value))
             return 0
+        if manner.approved is not None:
+            now = preview.as_json(plan, lambda t: gate(t, call, transport))["plan"]
+            plan = replace(plan, refusals=(*plan.refusals, *_changed(manner.approved, now)))
         if manner.rehearse:
             return _rehearsed(call, plan, transport)
         return _carried_out(call, plan, transport, manner)
+
+
+def _keep(path: Path, value: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--plan {path}: {error.strerror}") from None
+
+
+def _changed(approved: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[Refusal]:
+    """Why an approved plan no longer holds: the first thing that would be done otherwise."""
+    if approved == now:
+        return []
+    before, after = _flat(approved), _flat(now)
+    other = next((a for a in after if a not in before), None) or next(
+        (b for b in before if b not in after), "the order"
+    )
+    return [Refusal(code="plan-changed", message=f"the plan is not the approved one any more: {other}")]
+
+
+def _flat(plan: list[dict[str, Any]]) -> list[str]:
+    return [f"{row.get('host')} {s.get('step')}: {s.get('command')}" for row in plan for s in row.get("steps", [])]
 
 
 def gate(target: Target, call: Call, transport: Transport) -> Gate:
@@ -131,40 +166,45 @@ def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -
     home = call.settings.home()
     book = manner.retrying or Journal.create(home, begin_of(call, plan))
     halt = Halt()
-    run = runner.Run(
-        plan=plan,
-        journal=book,
-        fleet=call.fleet,
-        transport=transport,
-        halt=halt,
-        operator=call.settings.operator(),
-        known=manner.known or {},
-    )
     try:
-        _permit(call, plan, run, home)
+        _permit(call, plan, book, resumed=manner.retrying is not None)
+        if manner.retrying is not None:
+            book.write("resume", token=secrets.token_hex(32), operator=call.settings.operator())
+        run = runner.Run(
+            plan=plan,
+            journal=book,
+            fleet=call.fleet,
+            transport=transport,
+            halt=halt,
+            operator=call.settings.operator(),
+            known=manner.known or {},
+        )
         record = _with_progress(call, run, halt)
     finally:
         book.close()
     code = runner.exit_of(record, statuses=[t.facts.status for t in plan.targets.values()], signal=halt.signal)
-    _audit(call, run, home, result=record.outcome, exit=code)
-    return _shown(call, record, code)
+    _audit(call, plan, book, result=record.outcome, exit=code)
+    call.show(journal.as_json(record), lambda: render.result(record, drawn=False, next=next_for(record)))
+    return code
 
 
-def _permit(call: Call, plan: Plan, run: runner.Run, home: Path) -> None:
-    """Refused, or asked and answered yes. What ends here is a refused run, with its record."""
+def _permit(call: Call, plan: Plan, book: Journal, *, resumed: bool) -> None:
+    """Refused, or asked and answered yes. What ends here is a refused run, with its record; a run that was to be resumed
+    stays what it was."""
     refusal = plan.refused
     try:
         if refusal is not None:
             raise refusal.error()
         _confirm(call, plan)
     except (BbctlError, KeyboardInterrupt) as error:
-        said = error if isinstance(error, BbctlError) else BbctlError("interrupted", exit=130, code="interrupted")
-        outcome: Any = "refused" if said.exit == 3 else "interrupted"
-        record = run.end(outcome, dict(said.as_json()))
-        _audit(call, run, home, result=record.outcome, exit=said.exit)
-        said.result = journal.as_json(record)
+        said = error if isinstance(error, BbctlError) else Interrupted("interrupted: nothing was changed")
+        outcome: RunOutcome = "refused" if said.exit == 3 else "interrupted"
+        if not resumed:
+            book.write("end", outcome=outcome, error=dict(said.as_json()))
+        _audit(call, plan, book, result=outcome, exit=said.exit)
+        said.result = journal.as_json(replace(book.record(), outcome=outcome, error=said.as_json()))
         raise said from None
-    _audit(call, run, home, decision="yes" if not call.yes else "--yes")
+    _audit(call, plan, book, decision="asked" if not call.yes else "--yes")
 
 
 def _with_progress(call: Call, run: runner.Run, halt: Halt) -> RunRecord:
@@ -173,11 +213,6 @@ def _with_progress(call: Call, run: runner.Run, halt: Halt) -> RunRecord:
     run.journal.report = progress.event
     with progress, listening(halt, lambda times: progress.say(ASKED[times])):
         return run.carry_out()
-
-
-def _shown(call: Call, record: RunRecord, code: int) -> int:
-    call.show(journal.as_json(record), lambda: render.result(record, drawn=False, next=next_for(record)))
-    return code
 
 
 def next_for(record: RunRecord) -> str | None:
@@ -263,13 +298,13 @@ def _chain(plan: Plan) -> list[str]:
 # -- the audit -----------------------------------------------------------------------------------------------------
 
 
-def _audit(call: Call, run: runner.Run, home: Path, **more: Any) -> None:
+def _audit(call: Call, plan: Plan, book: Journal, **more: Any) -> None:
     entry = {
         "operator": call.settings.operator(),
         "command": call.command,
         "argv": audit.masked(call.words),
-        "targets": list(run.plan.targets),
-        "run": run.journal.run,
+        "targets": list(plan.targets),
+        "run": book.run,
         "kind": "result" if "result" in more else "intent",
     }
-    audit.append(home, {**entry, **more})
+    audit.append(call.settings.home(), {**entry, **more})

@@ -1,0 +1,48 @@
+"""audit list and verify: every act, by whom, and whether the file still says what was written."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bbctl import audit
+from bbctl.cli.front import Call
+from bbctl.render import screen
+
+Last = Annotated[int, typer.Option("-n", metavar="N", min=1, help="The last N acts.")]
+
+
+def list_acts(ctx: typer.Context, last: Last = 50) -> None:
+    """Every act: who, when, which words, and what came of it.
+
+    Examples:
+      bbctl audit list
+      bbctl audit list -n 500 -o json
+    """
+    call: Call = ctx.obj
+    rows = list(audit.entries(call.settings.home()))[-last:]
+
+    def human() -> None:
+        table = screen.table("when", "operator", "what", "run", "words")
+        for row in rows:
+            said = row.get("result") or row.get("decision") or ""
+            words = " ".join(map(str, row.get("argv", [])))
+            table.add_row(
+                screen.clock(row["at"]), str(row.get("operator", "")), f"{row.get('command', '')} {said}".strip(),
+                str(row.get("run", "")), screen.safe(words),
+            )  # fmt: skip
+        screen.draw(table)
+
+    call.show(rows, human)
+
+
+def verify(ctx: typer.Context) -> None:
+    """Is the audit file whole? The first line that was edited, moved or cut off is named.
+
+    Examples:
+      bbctl audit verify
+    """
+    call: Call = ctx.obj
+    count = audit.verify(call.settings.home())
+    call.show({"lines": count, "whole": True}, lambda: f"{count} lines, all as they were written")

@@ -1,0 +1,198 @@
+"""runs list, show, resume, abort: what was done, what is going on, and going on with it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from bbctl import abort as aborting
+from bbctl import audit, elsewhere, journal
+from bbctl.cli.front import Call, DryRun, Reason
+from bbctl.cli.running import Manner, go, job_of, next_for
+from bbctl.errors import BbctlError, Failed, NotConfirmed, UsageError
+from bbctl.journal import Journal
+from bbctl.model import RunRecord
+from bbctl.render import plain
+from bbctl.render import run as render
+from bbctl.settings import load as load_settings
+from bbctl.ssh import Transport
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
+Watch = Annotated[bool, typer.Option("-w", "--watch", help="Follow it until it ends.")]
+DONE = ("restarted", "started", "stopped", "drained", "undrained", "skipped")
+
+
+def list_runs(ctx: typer.Context) -> None:
+    """All runs of this machine, newest first.
+
+    Examples:
+      bbctl runs list
+      bbctl runs list -o json
+    """
+    call: Call = ctx.obj
+    records = journal.every(call.settings.home())
+    rows = [{k: v for k, v in journal.as_json(r).items() if k != "hosts"} for r in records]
+    call.show(rows, lambda: render.listing(records), name="run")
+
+
+def show(ctx: typer.Context, run: RunId, watch: Watch = False) -> None:
+    """One run: every step on every host, the evidence, what to type next. -w follows it.
+
+    Examples:
+      bbctl runs show r-7f3a
+      bbctl runs show r-7f3a -w
+    """
+    call: Call = ctx.obj
+    record = _record(call, run)
+    if watch and record.outcome == "running":
+        _follow(call, record)
+        return
+    call.show(journal.as_json(record), lambda: render.show(record, next=next_for(record)))
+
+
+def _record(call: Call, run: str) -> RunRecord:
+    """From this machine's journal; a run made elsewhere from its locks on the hosts."""
+    try:
+        return journal.read(journal.find(call.settings.home(), run))
+    except UsageError as unknown:
+        if not call.fleet.hosts:
+            raise
+        with Transport(call.fleet) as transport:
+            found = elsewhere.run_by_locks(transport, call.fleet, run)
+        if found is None:
+            raise unknown from None
+        return found
+
+
+def _follow(call: Call, record: RunRecord) -> None:
+    """Events as they are written, until the run has ended or its process has."""
+    folder = journal.find(call.settings.home(), record.run)
+    shown = 0
+    with render.Progress([h.host for h in record.hosts], quiet=call.output != "table") as progress:
+        while True:
+            events, held = journal.load(folder)
+            for event in events[shown:]:
+                progress.event(event)
+            if call.json and len(events) > shown:
+                plain.line(journal.as_json(journal.fold(events, held=held)))
+            shown = len(events)
+            now = journal.fold(events, held=held)
+            if now.outcome != "running":
+                break
+            time.sleep(0.3)
+    if not call.json:
+        call.show(journal.as_json(now), lambda: render.result(now, drawn=False, next=next_for(now)))
+
+
+def resume(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reason = None) -> int:
+    """Go on with the hosts that are not done, failed ones first. Reality is looked at before anything is repeated.
+
+    Examples:
+      bbctl runs resume r-7f3a
+      bbctl runs resume r-7f3a --dry-run
+    """
+    call: Call = ctx.obj
+    folder = journal.find(call.settings.home(), run)
+    before = journal.read(folder)
+    if before.outcome == "done" or before.aborted:
+        call.show(journal.as_json(before), lambda: f"run {before.run} is {_how(before)}: nothing to do")
+        return 0
+    book = _reopen(before, folder)
+    try:
+        begin = book.events[0]
+        _same_inventory(call, begin)
+        job = job_of(begin)
+        left = sorted((h for h in before.hosts if h.outcome not in DONE), key=lambda h: _RANK.get(h.outcome, 9))
+        missing = [h.host for h in left if h.host not in call.fleet.hosts]
+        if missing:
+            raise UsageError(
+                f"{missing[0]} of run {before.run} is not in the inventory", next=f"add -i {begin['inventory']}"
+            )
+        manner = Manner(
+            dry_run=dry_run,
+            retrying=book,
+            known=notes(book.events, failed={h.host for h in left if h.outcome == "failed"}),
+            first=tuple(h.host for h in left if h.outcome == "failed"),
+        )
+        return go(call, replace(job, reason=reason or job.reason), [call.fleet.hosts[h.host] for h in left], manner)
+    finally:
+        book.close()
+
+
+_RANK = {"failed": 0, "interrupted": 1, "untouched": 2}
+
+
+def notes(events: list[journal.Event], *, failed: set[str]) -> dict[str, dict[str, Any]]:
+    """What an earlier life of a run knew of its hosts. One that failed is begun afresh where its process is not well."""
+    known: dict[str, dict[str, Any]] = {}
+    for e in events:
+        if e["event"] == "note":
+            said = {k: v for k, v in e.items() if k not in ("event", "at", "host", "evidence")}
+            known.setdefault(e["host"], {}).update(said)
+    for host in failed:
+        known.setdefault(host, {})["again"] = True
+    return known
+
+
+def _reopen(before: RunRecord, folder: Any) -> Journal:
+    try:
+        return Journal.reopen(folder)
+    except BbctlError as error:
+        error.result = journal.as_json(replace(before, outcome="refused", error=error.as_json()))
+        raise
+
+
+def _same_inventory(call: Call, begin: journal.Event) -> None:
+    """Without a word about inventories, a run goes on with the one that it began with."""
+    named = call.inventory or call.environ.get("BBCTL_INVENTORY")
+    if not named and begin["inventory"]:
+        call.settings = load_settings(call.environ, inventory=begin["inventory"], output=call.output)
+
+
+def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reason = None) -> int:
+    """Give a run up: it is marked as aborted and its hosts are unlocked. Nothing else is changed on them.
+
+    Examples:
+      bbctl runs abort r-7f3a --reason "done by hand"
+    """
+    call: Call = ctx.obj
+    folder = journal.find(call.settings.home(), run)
+    before = journal.read(folder)
+    if before.outcome == "done" or before.aborted:
+        call.show(journal.as_json(before), lambda: f"run {before.run} is {_how(before)}: nothing to do")
+        return 0
+    book = _reopen(before, folder)
+    try:
+        _same_inventory(call, book.events[0])
+        hosts = [call.fleet.hosts[h.host] for h in before.hosts if h.host in call.fleet.hosts]
+        if dry_run:
+            value = aborting.preview(hosts)
+            call.show(value, lambda: render.plan_text(value))
+            return 0
+        try:
+            call.confirm(f"give up run {before.run} and unlock {', '.join(h.name for h in hosts)}?")
+        except NotConfirmed as error:
+            error.message = f"{error.message}; it needs --yes"
+            error.result = journal.as_json(replace(before, outcome="refused", error=error.as_json()))
+            raise
+        with Transport(call.fleet) as transport:
+            wrong = aborting.abort(book, hosts, transport=transport, reason=reason or "")
+        record = book.record()
+        entry = {"operator": call.settings.operator(), "command": call.command, "argv": audit.masked(call.words)}
+        audit.append(call.settings.home(), {**entry, "run": book.run, "kind": "result", "result": "aborted"})
+    finally:
+        book.close()
+    if wrong:
+        said = "; ".join(f"{host}: {why}" for host, why in wrong.items())
+        raise Failed(
+            f"aborted, but not unlocked: {said}", next=f"bbctl unlock {','.join(wrong)}", result=journal.as_json(record)
+        )
+    call.show(journal.as_json(record), lambda: f"run {record.run} is aborted, its hosts are unlocked")
+    return 0
+
+
+def _how(record: RunRecord) -> str:
+    return "aborted" if record.aborted else record.outcome
