@@ -53,15 +53,14 @@ def fanout(
     wanted = list({host.name: host for host in hosts}.values())
     todo = deque(wanted)
     done: queue.SimpleQueue[tuple[str, R | None, BaseException | None]] = queue.SimpleQueue()
-    for number in range(min(width, len(wanted))):
-        threading.Thread(target=_work, args=(todo, fn, done), daemon=True, name=f"fanout-{number}").start()
     found: dict[str, R] = {}
     end = None if deadline is None else time.monotonic() + deadline
     try:
+        for number in range(min(width, len(wanted))):
+            threading.Thread(target=_work, args=(todo, fn, done), daemon=True, name=f"fanout-{number}").start()
         _collect(len(wanted), done, found, report, end)
     except (KeyboardInterrupt, Interrupted):
-        begun = len(wanted) - len(todo)
-        todo.clear()
+        begun = len(wanted) - _drop(todo)
         if cancel:
             cancel.set()
         _collect(begun, done, found, report, time.monotonic() + GRACE)
@@ -83,6 +82,17 @@ def _work(
             done.put((host.name, fn(host), None))
         except BaseException as error:  # handed over whole: it is raised where somebody waits
             done.put((host.name, None, error))
+
+
+def _drop(todo: deque[Host]) -> int:
+    """Take everything that nobody has begun; how many that were."""
+    count = 0
+    while True:
+        try:
+            todo.popleft()
+        except IndexError:
+            return count
+        count += 1
 
 
 def _collect(
