@@ -298,8 +298,7 @@ def test_a_platform_without_servers_is_told_how_to_name_running_ones(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(home))
-    monkeypatch.setattr(servers.platform, "machine", lambda: "vax")
-    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("bbctl.servers._wheel", lambda name: None)
     with pytest.raises(StoreDown, match="no mongod") as caught:
         stores.ensure_stores(home, say=quiet)
     assert "BBCTL_MONGO_URL" in str(caught.value.next)
