@@ -86,6 +86,12 @@ CODES: dict[str, Code] = STATUSES | {
     "not-built": Code("This version does not have the command yet.", "bbctl --help shows what there is.", 2),
     "exists": Code("A file is there already; nothing was overwritten.", "Choose another folder.", 2),
     "not-written": Code("A file could not be written.", "Choose a folder of your own.", 2),
+    "no-service": Code("The host runs no service of this name.", "bbctl hosts shows what runs where.", 2),
+    "service-needed": Code(
+        "Several services could be meant, and none was named.", "--service NAME; the message lists them.", 2
+    ),
+    "no-signal": Code("There is no such signal.", "TERM, KILL, QUIT, HUP, INT, USR1 …; bbctl kill --help.", 2),
+    "bad-pid": Code("A pid below 2 is no process that may be signalled.", "bbctl status HOST shows the service's.", 2),
     # files and settings
     "config": Code(
         "A file or a setting is wrong; the message begins with file and line.", "Mend that line; bbctl config check.", 2
@@ -146,6 +152,14 @@ CODES: dict[str, Code] = STATUSES | {
         3,
     ),
     "not-yours": Code("The run's folder belongs to somebody else.", "Resume it as its owner.", 3),
+    "plan-changed": Code(
+        "The hosts are not as they were when the plan was approved.", "bbctl playbook plan, and approve it again.", 3
+    ),
+    "stores-named": Code(
+        "The inventory or the environment names stores: embedded ones are not started or stopped beside them.",
+        "bbctl config show says who names them.",
+        3,
+    ),
     # things that do not answer
     "store-down": Code("MongoDB or Redis does not answer. Host commands work without them.", "bbctl stores status.", 4),
     "store-too-old": Code(

@@ -22,7 +22,6 @@ from bbctl.yamlfile import Map, Node, Scalar
 from bbctl.yamlfile import load as load_yaml
 from bbctl.yamlfile import parse as parse_yaml
 
-MAX_SERVICES = 20_000  # services over all hosts; more would take seconds and is a mistake
 NO_FLEET = Fleet(source=None, site="", hosts={}, groups={})
 
 
@@ -89,8 +88,6 @@ class _Builder:
         vips = as_map(root.items.get("vips", _nothing(root)), "VIPs", "vips").items
         self._vips = {name: _with_server(node) for name, node in vips.items()}
         self._shared: dict[tuple[str, ...], Any] = {}
-        if sum(len(given) for given in members.services.values()) > MAX_SERVICES:
-            raise root.error(f"more than {MAX_SERVICES:,} services over all hosts")
         self._check_templates()
         self._check_vip_names()
 

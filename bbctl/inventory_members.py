@@ -16,6 +16,7 @@ from bbctl.yamlfile import Map, Node, Scalar, Seq
 MAX_HOSTS = 10_000
 MAX_MENTIONS = 50_000  # hosts named over all groups
 MAX_NESTING = 20
+MAX_SERVICES = 20_000  # over all hosts; more would take seconds and is a mistake
 BUILT_IN = ("name", "address", "port", "user", "site")  # placeholders that every host has
 
 
@@ -45,9 +46,13 @@ def read_members(root: Map, said: Mapping[str, Any]) -> Members:
     members = Members(resolved, names, {name: tuple(found) for name, found in belongs.items()})
     _check_names(root, own, members)
     _check_vars(root)
+    count = 0
     for name in names:
         members.vars[name] = _vars(root, said, name, members.groups_of[name])
         members.services[name] = _services(root, said, name, members.groups_of[name])
+        count += len(members.services[name])
+        if count > MAX_SERVICES:
+            raise at(root, "services").error(f"more than {MAX_SERVICES:,} services over all hosts")
     return members
 
 

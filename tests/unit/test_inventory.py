@@ -200,7 +200,7 @@ REFUSED = {
     "an address with a blank": ("hosts: {a: {address: 'a b'}}", "hosts.a.address"),
     "an unknown group": ("groups:\n  g:\n    groups: [gg]\n", '3: groups.g: unknown group "gg": did you mean g?'),
     "a group in itself": ("groups: {a: {groups: [b]}, b: {groups: [a]}}", "contains itself"),
-    "an exclusion of nobody": ("groups: {g: {hosts: host1, exclude: host2}}", 'exclude: "host2" matches no host of it: did you mean host1?'),
+    "an exclusion of nobody": ("groups: {g: {hosts: host1, exclude: host2}}", '"host2" matches no host of it: did you mean host1?'),
     "an unknown service": ("groups: {g: {hosts: a, services: [jbos]}}\nservices: {jboss: {log: /x}}", "did you mean jboss?"),
     "an unknown VIP": ("groups: {g: {hosts: a, vip: backbat}}\nvips: {backbeat: {}}", "did you mean backbeat?"),
     "an empty service": ("services: {s: {}}", "services.s: at least 1 of"),
