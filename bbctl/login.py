@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # its tracebacks a
 KEEPALIVE = 5.0  # seconds of silence after which the peer is asked whether it is there
 IDLE = 1.0  # seconds between two looks of an idle connection at its state
 STARTUPS = b"Exceeded MaxStartups"
+
+Offer = tuple[str, paramiko.PKey]  # where a key is from, and the key
 
 # What known_hosts calls a key, and the algorithms that prove one (RFC 8332: never SHA-1).
 _PROOFS = {
@@ -107,7 +110,7 @@ class Shown:
 
 
 class Client(paramiko.SSHClient):
-    """One login. `address` and `port` are where the host is; `keys` gives what to offer, as (where it is from, key)."""
+    """One login. `address` and `port` are where the host is; `keys` opens what to offer."""
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class Client(paramiko.SSHClient):
         port: int,
         *,
         known: KnownHosts,
-        keys: Callable[[], Sequence[tuple[str, paramiko.PKey]]],
+        keys: Callable[[], AbstractContextManager[Sequence[Offer]]],
         deadline: float,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -177,34 +180,32 @@ class Client(paramiko.SSHClient):
         protocol = self._protocol
         assert protocol is not None
         offered: list[str] = []
-        causes: list[str] = []
-        for source, key in self._keys():
-            left = self._deadline - self._now()
-            if left <= 0:
-                raise NotLoggedIn("auth-failed", f"{user}: no answer to our key within {self._limit:.3g}s")
-            protocol.auth_timeout = left
-            offered.append(source)
-            try:
-                protocol.auth_publickey(user, key)
-            except paramiko.BadAuthenticationType as error:
-                causes.append(f"the server wants {', '.join(error.allowed_types)}")
-                break
-            except paramiko.AuthenticationException as error:
-                causes.append(_auth_cause(error, self._limit))
-            except (paramiko.SSHException, EOFError, OSError):
-                causes.append("the server closed the connection")
-            if protocol.is_authenticated():
-                break
-            if not protocol.is_active():
-                break
+        cause = "there is no key to offer"
+        with self._keys() as keys:
+            for source, key in keys:
+                offered.append(source)
+                cause = self._offer(protocol, user, key)
+                if protocol.is_authenticated() or not protocol.is_active():
+                    break
         if not protocol.is_authenticated():
-            told = (
-                causes[-1] if causes else "the server wants more than a key" if offered else "there is no key to offer"
-            )
-            with_ = f" (offered {', '.join(offered)})" if offered else ""
-            next_ = "ssh-add -l" if not offered else f"ssh -v {user}@{self._address} -p {self._port}"
-            raise NotLoggedIn("auth-failed", f"{user}: {told}{with_}", next=next_)
+            said = f"{user}: {cause}" + (f" (offered {', '.join(offered)})" if offered else "")
+            next_ = f"ssh -v {user}@{self._address} -p {self._port}" if offered else "ssh-add -l"
+            raise NotLoggedIn("auth-failed", said, next=next_)
         protocol.keep_alive()
+
+    def _offer(self, protocol: Protocol, user: str, key: paramiko.PKey) -> str:
+        """Offer one key, once; why it was not enough."""
+        protocol.auth_timeout = max(0.001, self._deadline - self._now())
+        try:
+            protocol.auth_publickey(user, key)
+        except paramiko.BadAuthenticationType as error:
+            return f"the server takes no keys, it wants {', '.join(error.allowed_types)}"
+        except paramiko.AuthenticationException as error:
+            late = "timeout" in str(error).lower()
+            return f"no answer to our key within {self._limit:.3g}s" if late else "permission denied"
+        except (paramiko.SSHException, EOFError, OSError):
+            return "the server closed the connection"
+        return "the server wants more than a key"
 
 
 def _refusal(name: str, shown: Shown) -> NotLoggedIn:
@@ -217,12 +218,6 @@ def _refusal(name: str, shown: Shown) -> NotLoggedIn:
         "revoked": (f"host key revoked: {shows}, which known_hosts marks @revoked", f"ssh-keygen -F {shown.names[0]}"),
     }[shown.verdict]
     return NotLoggedIn("host-key", said, fingerprint=shown.key.fingerprint, next=way)
-
-
-def _auth_cause(error: paramiko.AuthenticationException, limit: float) -> str:
-    if "timeout" in str(error).lower():
-        return f"no answer to our key within {limit:.3g}s"
-    return "permission denied"
 
 
 def read_key(path: Path) -> paramiko.PKey:
@@ -245,9 +240,17 @@ def read_key(path: Path) -> paramiko.PKey:
         ) from error
 
 
-def agent_keys() -> Sequence[tuple[str, paramiko.PKey]]:
-    """The keys of the user's agent; none where there is no agent."""
+@contextmanager
+def agent_keys() -> Iterator[Sequence[Offer]]:
+    """The keys of the user's agent, usable while it is open; none where there is no agent."""
+    agent = None
     try:
-        return [(f"{key.comment or 'a key'} of the agent", key) for key in paramiko.Agent().get_keys()]
+        agent = paramiko.Agent()
+        found = [(f"{key.comment or 'a key'} of the agent", key) for key in agent.get_keys()]
     except (paramiko.SSHException, OSError):
-        return []
+        found = []
+    try:
+        yield found
+    finally:
+        if agent is not None:
+            agent.close()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import paramiko
 from bbctl.dial import NotLoggedIn, Wire, connect
 from bbctl.errors import ConfigError
 from bbctl.knownhosts import KnownHosts, files
-from bbctl.login import STARTUPS, Client, Shown, agent_keys, read_key
+from bbctl.login import STARTUPS, Client, Offer, Shown, agent_keys, read_key
 from bbctl.model import Fleet, Host, Ran, Ssh
 from bbctl.session import Session
 
@@ -195,17 +195,20 @@ class Transport:
                 self._configs[ssh.config] = fabric.Config(lazy=True, ssh_config=read)
             return self._configs[ssh.config]
 
-    def _offers(self, ssh: Ssh, config: tuple[Path, ...]) -> list[tuple[str, paramiko.PKey]]:
+    @contextmanager
+    def _offers(self, ssh: Ssh, config: tuple[Path, ...]) -> Iterator[Sequence[Offer]]:
         """The keys to offer, each once: the one that is named, else the agent's and the usual files."""
-        named = [ssh.identity_file] if ssh.identity_file else list(config)
-        if named:
-            return [(str(path), self._key(path)) for path in named]
-        found = list(agent_keys())
-        for kind in ("ed25519", "ecdsa", "rsa"):
-            with suppress(NotLoggedIn, RuntimeError):  # none, one with a passphrase, or no home at all
-                path = Path(f"~/.ssh/id_{kind}").expanduser()
-                found.append((str(path), self._key(path)))
-        return list({key.asbytes(): (name, key) for name, key in reversed(found)}.values())[::-1]
+        if named := [ssh.identity_file] if ssh.identity_file else list(config):
+            yield [(str(path), self._key(path)) for path in named]
+            return
+        with agent_keys() as found:
+            usual: list[Offer] = []
+            for kind in ("ed25519", "ecdsa", "rsa"):
+                with suppress(NotLoggedIn, RuntimeError):  # none, one with a passphrase, or no home at all
+                    path = Path(f"~/.ssh/id_{kind}").expanduser()
+                    usual.append((str(path), self._key(path)))
+            held = {key.asbytes() for _, key in found}
+            yield [*found, *(offer for offer in usual if offer[1].asbytes() not in held)]
 
     def _key(self, path: Path) -> paramiko.PKey:
         with self._lock:
