@@ -95,6 +95,13 @@ def committed(change: Change) -> Node:
     return node
 
 
+def inserted(node: Node) -> Node:
+    """A new node as it is stored, to go on from."""
+    twin = node.copy()
+    twin.hn, twin.hb, twin.lines = len(node.lines), _size(node.lines), []
+    return twin
+
+
 def weight(change: Change) -> int:
     """About how many bytes the statement has."""
     return 400 + _size(change.after.lines)

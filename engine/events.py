@@ -311,11 +311,16 @@ def time_out(node: Node, ctx: Context, also_processing: bool = False) -> None:
 def poisoned(node: Node, ctx: Context, reason: str) -> None:
     """Claimed again and again without a result: out of the way, and somebody is told."""
     if node.ss in (*DONE, "retries_exhausted", "errored") or node.is_workflow:
-        node.parked = reason
+        park_for_good(node, reason)
         return
     _move(node, ctx, "fail", text({"error": {"message": reason}}))
     drop(node)
     owe(node, "notify", {"at": ctx.now - CLOCK_SLACK, "tries": 0, "message": SERVER_ERROR})
+
+
+def park_for_good(node: Node, reason: str) -> None:
+    """Nothing more is done about it until a person has looked."""
+    node.parked = reason
 
 
 def notify_failed(node: Node, ctx: Context) -> None:

@@ -376,10 +376,17 @@ class Store:
             self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
         failpoint("told.after")
 
-    def give_back(self, held: Mapping[str, str], due: int) -> None:
-        """Lets go of {id: rev} untouched, to be looked at again at `due`. Not journalled."""
-        gone = {"by": 1, "since": 1, "tries": 1}
-        updates = [{"q": {"_id": id, "rev": rev}, "u": {"$set": {"due": due}, "$unset": gone}} for id, rev in held.items()]
+    def give_back(self, held: Mapping[str, str], due: int, *, uncount: bool = False) -> None:
+        """Lets go of {id: rev} untouched, to be looked at again at `due`. Not journalled.
+
+        `uncount`: it was not tried at all, so only this claim is taken off its tries.
+        """
+        change: Doc = {"$set": {"due": due}, "$unset": {"by": 1, "since": 1}}
+        if uncount:
+            change["$inc"] = {"tries": -1}
+        else:
+            change["$unset"]["tries"] = 1
+        updates = [{"q": {"_id": id, "rev": rev}, "u": change} for id, rev in held.items()]
         with _wire():
             self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
 
@@ -435,6 +442,12 @@ class Store:
         with _wire():
             found = self._local.find({"_id": {"$in": list(ids)}}, {"rev": 1})
             return {doc["_id"]: doc["rev"] for doc in found}
+
+    def standing(self, ids: Iterable[str]) -> dict[str, tuple[str, dict[str, Any] | None]]:
+        """{id: (rev, paused)}"""
+        with _wire():
+            found = self._local.find({"_id": {"$in": list(ids)}}, {"rev": 1, "paused": 1})
+            return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
 
     def kids(self, parents: Sequence[tuple[Node, int]]) -> dict[str, Kids]:
         """For (parent, wanted): its children that block or are ready. A parent the limit cut off is missing."""

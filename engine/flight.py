@@ -1,0 +1,162 @@
+"""What a worker does in threads: POSTs to clients, slow Python handlers, notifications. Bounded; results go to the loop.
+
+Threads never write to the store: they return what came of it, and the loop, which reads `rev` first, decides.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engine import events, present, task
+from engine.client import Answer
+from engine.events import Context
+from engine.failpoint import failpoint
+from engine.model import ClientRecord, Node
+from engine.runtime import Runtime
+from engine.task import Outcome
+
+
+@dataclass(frozen=True)
+class Landed:
+    """`rev` is the node's as it was sent off: a result for another one counts no more."""
+
+    id: str
+    rev: str
+    what: str
+    result: Answer | Outcome
+
+    @property
+    def ok(self) -> bool:
+        return self.result.ok if isinstance(self.result, Answer) else self.result.error is None
+
+
+class Flights:
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._most = rt.settings.post_threads
+        self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix="flight")
+        self._results: queue.SimpleQueue[Landed] = queue.SimpleQueue()
+        self._under_way = 0
+
+    @property
+    def room(self) -> int:
+        return self._most - self._under_way
+
+    @property
+    def any(self) -> bool:
+        return self._under_way > 0
+
+    def landed(self, wait: float) -> list[Landed]:
+        found: list[Landed] = []
+        while self._under_way:
+            try:
+                found.append(self._results.get(timeout=wait) if wait and not found else self._results.get_nowait())
+            except queue.Empty:
+                break
+            self._under_way -= 1
+        return found
+
+    def launch(self, node: Node, root: Node, what: str) -> bool:
+        """Sends it off; False if this process has no way to."""
+        work = self._notify(node, root) if what == "notify" else self._deliver(node, root)
+        if work is None:
+            return False
+        self._under_way += 1
+        kind = "call" if what == "post" and node.type != "flag" and self._is_local(node) else what
+        self._pool.submit(self._fly, node, kind, work)
+        return True
+
+    def _fly(self, node: Node, what: str, work: Callable[[], Answer | Outcome]) -> None:
+        try:
+            failpoint("post.before")
+            result = work()
+            failpoint("post.after")
+        except Exception as error:
+            result = Answer(None, f"{type(error).__name__}: {error}")
+            if what == "call":
+                result = Outcome(error=events.text({"error": task.described(error)}))
+        self._results.put(Landed(node._id, node.rev, what, result))
+
+    def _is_local(self, node: Node) -> bool:
+        client = self._rt.client(node.client)
+        return client is not None and client.local
+
+    def _deliver(self, node: Node, root: Node) -> Callable[[], Answer | Outcome] | None:
+        client = self._rt.client(node.client)
+        if client is None:
+            return lambda: Answer(None, "its client is gone")
+        if client.local:
+            handler = self._rt.handlers.get(node.name)
+            return None if handler is None else lambda: task.call(handler, node, root)
+        kind, url = _endpoint(node, client)
+        body = present.post(node, root, kind=kind)
+        return lambda: self._post(client, url, node, body)
+
+    def _notify(self, node: Node, root: Node) -> Callable[[], Answer | Outcome] | None:
+        client = self._rt.client(node.client)
+        arg = (node.do or {})["notify"]
+        error = _last_error(self._rt, node)
+        if client is None:
+            return lambda: Answer(200)
+        if client.local:
+            handler = self._rt.handlers.get(node.name)
+            if handler is None:
+                return None
+            return lambda: task.rescue(handler, node, root, error)
+        url = client.notification_endpoint
+        if not url:
+            return lambda: Answer(200)
+        body = present.notification(node, root, message=arg["message"], error=error)
+        return lambda: self._post(client, url, node, body, notification=True)
+
+    def _post(
+        self, client: ClientRecord, url: str, node: Node, body: object, *, notification: bool = False
+    ) -> Answer:
+        key = f"{node._id}:{node.attempt}"
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "backbeat",
+            "Idempotency-Key": f"{key}:notification" if notification else key,
+            "X-Backbeat-Attempt": str(node.attempt),
+        }
+        text = json.dumps(body, separators=(",", ":")).encode()
+        return self._rt.poster.post(url, text, headers, timeout=client.timeout or self._rt.settings.post_timeout)
+
+    def conclude_post(self, after: Node, one: Landed, ctx: Context) -> None:
+        """The event of a POST's answer."""
+        answer = one.result
+        assert isinstance(answer, Answer)
+        if answer.ok and answer.status is not None:
+            events.posted(after, ctx, answer.status)
+            return
+        client = self._rt.client(after.client)
+        kind, url = _endpoint(after, client) if client is not None else ("activity", "its client")
+        if answer.status is not None:
+            message = f"HTTP request for {kind} failed"
+        else:
+            message = f"Could not POST {url}, error: {answer.error}"
+        events.post_failed(after, ctx, answer.status, message)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _endpoint(node: Node, client: ClientRecord) -> tuple[str, str]:
+    if node.type == "decision" and client.decision_endpoint:
+        return "decision", client.decision_endpoint
+    return "activity", client.activity_endpoint or ""
+
+
+def _last_error(rt: Runtime, node: Node) -> object:
+    """What the client said when it failed the last time: its `error`, or the whole response."""
+    full = rt.store.by_ids([node._id], history=True).get(node._id)
+    for line in reversed((full.h if full else None) or []):
+        if len(line) > 2 and line[2] is not None and line[1][1:] in ("e", "c", "k"):
+            response = json.loads(line[2])
+            return response.get("error", response) if isinstance(response, dict) else response
+    return None

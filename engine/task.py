@@ -1,0 +1,129 @@
+"""One run of a Python handler: what it is given, what it registers, what came of it. Knows no store."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import build, events
+from engine.errors import EngineError
+from engine.events import Context, text
+from engine.ids import token
+from engine.model import NewNode, Node
+from engine.registry import Handler
+
+TRACE = 12
+"""Lines of a traceback that are kept with an error."""
+
+
+@dataclass
+class Task:
+    """What runs now: the activity, its workflow, and the children it has registered so far."""
+
+    node: Node
+    root: Node
+    children: list[NewNode] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """The same for every delivery of this attempt: hand it on to whatever must happen once."""
+        return f"{self.node.id}:{self.node.attempt}"
+
+
+current: ContextVar[Task] = ContextVar("current_task")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`error` None: it went well; both are JSON texts. `children`: what it registered. `later`: it is completed by id."""
+
+    response: str | None = None
+    error: str | None = None
+    children: tuple[NewNode, ...] = ()
+    later: bool = False
+
+
+def call(handler: Handler, node: Node, root: Node) -> Outcome:
+    """Runs the handler on the node's data. Whatever it raises is the node's error; only our own stop passes through."""
+    task = Task(node, root)
+    mark = current.set(task)
+    try:
+        arguments = node.client_data
+        params = arguments.get("params") if isinstance(arguments, Mapping) else None
+        if isinstance(params, list):
+            value = handler.run(*params)
+        elif isinstance(params, Mapping):
+            value = handler.run(**params)
+        else:
+            value = handler.run(arguments) if arguments else handler.run()
+        if handler.later:
+            return Outcome(children=tuple(task.children), later=True)
+        return Outcome(response=text({"result": value}), children=tuple(task.children))
+    except Exception as error:
+        return Outcome(error=text({"error": described(error)}))
+    finally:
+        current.reset(mark)
+
+
+def rescue(handler: Handler, node: Node, root: Node, error: Any) -> Outcome:
+    """Runs the handler's rescue, which may resolve the node or shut it down through the ordinary calls."""
+    mark = current.set(Task(node, root))
+    try:
+        if handler.rescue is not None:
+            handler.rescue(error)
+        return Outcome()
+    except Exception as failure:
+        return Outcome(error=text({"error": described(failure)}))
+    finally:
+        current.reset(mark)
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    lines = traceback.format_exception(error)
+    return {
+        "message": str(error) or type(error).__name__,
+        "code": type(error).__name__,
+        "backtrace": [line.rstrip() for line in lines[-TRACE:]],
+    }
+
+
+def conclude(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
+    """The event of an outcome, on the node's copy (started, or sent); gives the children to insert with it.
+
+    They are ready at once where their parent is done, and count with the commit that sets `gen` and not before.
+    """
+    if node.ss != "sent_to_client":
+        events.send(node, ctx)
+    if outcome.error is not None:
+        events.errored(node, ctx, outcome.error)
+        return []
+    try:
+        children = _children(node, outcome, ctx)
+    except EngineError as error:
+        events.errored(node, ctx, text({"error": described(error)}))
+        return []
+    fresh = node.gen is None
+    if children:
+        node.last, node.gen = children[-1].seq, children[0].pgen
+    if outcome.later:
+        events.done(node, "post")
+        events.owe(node, "timeout")
+        return children
+    events.completed(node, ctx, outcome.response)
+    if fresh:  # no child but these, which are ready
+        events.done(node, "mark")
+    return children
+
+
+def _children(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
+    if not outcome.children:
+        return []
+    above = node.copy()
+    above.gen = above.gen or token()
+    if not outcome.later:
+        above.ss = "processing_children"
+    new = outcome.children
+    return build.children([build.validated(one) for one in new], above, ctx)
