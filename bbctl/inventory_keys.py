@@ -29,8 +29,12 @@ NAMES = Many(of=TEXT, what="a string or a list of names", word=True)
 NAME_LIST = Many(of=NAME_LEAF, what="a list of names", word=True)
 ARGV = Many(of=TEXT, what="a command as a list, one argument each: [prog, arg]", least=1)
 USER = matching(re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?"), "a user name")
-ADDRESS = matching(re.compile(r"[A-Za-z0-9:{_][A-Za-z0-9._:%{}-]{0,252}"), "a host name or an IP address")
+ADDRESS = matching(re.compile(r"[A-Za-z0-9:_][A-Za-z0-9._:%-]{0,252}"), "a host name or an IP address")
+VIP_ADDRESS = matching(re.compile(r"[A-Za-z0-9:_{][A-Za-z0-9._:%{}-]{0,252}"), "a host name or an IP address")
+_HOP = r"(?:[A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9\[_][A-Za-z0-9._:\]-]*"
+JUMP = matching(re.compile(rf"{_HOP}(?:, ?{_HOP})*"), "[user@]host[:port], several with commas")
 HTTP = matching(re.compile(r"https?://\S+"), "http:// or https:// and an address")
+STEP = re.compile(r"[^\s].{0,199}")
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/-]{0,99}")
 VAR = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 VARS = Table(
@@ -48,7 +52,7 @@ SSH = Record(
         "known_hosts": Key(
             kind=FILE, doc="host keys, written by `bbctl hosts trust`; default: known_hosts beside this file"
         ),
-        "jump": Key(kind=TEXT, doc="bastion, as [user@]host[:port]"),
+        "jump": Key(kind=JUMP, doc="bastion, as [user@]host[:port]"),
         "config": Key(kind=FILE, doc="an ssh_config to read; none is read by itself"),
     },
 )
@@ -191,7 +195,7 @@ DRAIN = Record(
 VIP = Record(
     what="a VIP",
     keys={
-        "address": Key(kind=ADDRESS, doc="where clients ask", sample="accounting-backbeat-vip.snc1"),
+        "address": Key(kind=VIP_ADDRESS, doc="where clients ask", sample="accounting-backbeat-vip.snc1"),
         "drain": Key(kind=DRAIN, doc="how a host leaves and enters"),
         "min_in_service": Key(kind=whole(0, 100_000), doc="no batch goes below this", default="0", sample=2),
     },
@@ -236,7 +240,7 @@ INVENTORY = Record(
                      sample={"grapher": "https://grapher.example.com/{site}/{name}"}),
         "alerts": Key(kind=ALERTS, doc="where pages go"),
         "lock": Key(kind=LOCK, doc="the lock on each host"),
-        "expected": Key(kind=Table(what="durations by step", of=DURATION_LEAF, name=WORD, name_expected="a step's name"),
+        "expected": Key(kind=Table(what="durations by step", of=DURATION_LEAF, name=STEP, name_expected="a step's name"),
                         doc="how long a workflow step may wait before it counts as late"),
     },
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """What the Tab key asks: answered from the table of commands and a cache, before anything heavy is imported.
 
-The cache below `$BBCTL_HOME/cache` is one small JSON file for each inventory, made anew when that file changes, and a
-list of workflow ids that commands have shown lately.
+The cache below `$BBCTL_HOME/cache` is one small JSON file for each inventory and each command's options, made anew when
+the file behind it changes, and a list of the workflow ids that commands have shown lately.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def candidates(words: list[str], environ: Mapping[str, str]) -> list[str]:
     inventory, plain = _sorted(before)
     command, at = _command(plain)
     if begun.startswith("-"):
-        return sorted(word for word in EVERYWHERE if word.startswith(begun))
+        flags = _flags(command, _home(environ)) if command else []
+        return sorted(word for word in {*EVERYWHERE, *flags} if word.startswith(begun))
     if command is None:
         return sorted(word for word in _next_words(plain) if word.startswith(begun))
     takes = TAKES.get(command, ())
@@ -114,7 +116,7 @@ def _lists(begun: str, values: list[str]) -> list[str]:
 
 
 def _values(kind: str, inventory: str | None, environ: Mapping[str, str]) -> list[str]:
-    home = Path(environ.get("BBCTL_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".local/state/bbctl")
+    home = _home(environ)
     if kind in ("hosts", "playbooks"):
         return _fleet(home, inventory, environ)[kind]
     if kind == "runs":
@@ -124,20 +126,52 @@ def _values(kind: str, inventory: str | None, environ: Mapping[str, str]) -> lis
     return list(SHELLS) if kind == "shells" else []
 
 
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("BBCTL_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".local/state/bbctl")
+
+
+def _flags(command: str, home: Path) -> list[str]:
+    """The long options of a command: asked of it once, then kept until its file changes."""
+    module = Path(__file__).with_name(COMMANDS[command].where.split(":")[0] + ".py")
+    cache = home / "cache" / f"flags-{command.replace(' ', '-')}.json"
+    stamp = _stamp(module)
+    kept = _kept(cache, stamp)
+    if kept is None:
+        kept = {"flags": _read_flags(command)}
+        _keep(cache, {"stamp": stamp} | kept)
+    return kept["flags"]
+
+
+def _read_flags(command: str) -> list[str]:
+    import typer
+
+    from bbctl.cli.app import load
+
+    app = typer.Typer(add_completion=False)
+    app.command(name=command)(load(COMMANDS[command]))
+    params = typer.main.get_command(app).params
+    return sorted({word for param in params for word in (*param.opts, *param.secondary_opts) if word.startswith("--")})
+
+
 def _fleet(home: Path, inventory: str | None, environ: Mapping[str, str]) -> dict[str, list[str]]:
     """Host names, aliases and groups, and playbooks: from the cache where the inventory is still the same file."""
     where = _where(home, inventory, environ)
     stamp = [*_stamp(where), environ.get("BBCTL_PLAYBOOKS", "")]
-    cache = home / "cache" / f"fleet-{_hash(str(where)):x}.json"
+    cache = home / "cache" / f"fleet-{zlib.crc32(str(where).encode()):x}.json"
+    kept = _kept(cache, stamp)
+    if kept is None:
+        kept = _read_fleet(inventory, environ)
+        _keep(cache, {"stamp": stamp} | kept)
+    return kept
+
+
+def _kept(cache: Path, stamp: list[str]) -> dict[str, list[str]] | None:
+    """What was kept under the same stamp; None for anything else."""
     try:
-        kept = json.loads(cache.read_text("utf-8"))
-        if kept["stamp"] == stamp:
-            return {"hosts": kept["hosts"], "playbooks": kept["playbooks"]}
+        kept: dict[str, list[str]] = json.loads(cache.read_text("utf-8"))
+        return kept if kept["stamp"] == stamp else None
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    found = _read_fleet(inventory, environ)
-    _keep(cache, {"stamp": stamp} | found)
-    return found
+        return None
 
 
 def _where(home: Path, inventory: str | None, environ: Mapping[str, str]) -> Path:
@@ -163,13 +197,6 @@ def _stamp(path: Path) -> list[str]:
         except OSError:
             parts.append("none")
     return parts
-
-
-def _hash(text: str) -> int:
-    number = 0
-    for char in text:
-        number = (number * 131 + ord(char)) % (1 << 61)
-    return number
 
 
 def _read_fleet(inventory: str | None, environ: Mapping[str, str]) -> dict[str, list[str]]:

@@ -51,7 +51,7 @@ services:
 vips:
   backbeat: {address: vip.snc1, drain: {kind: haproxy, socket: admin.sock, backend: b}, min_in_service: 2}
 links: {splunk: "https://s/{site}", graph: "https://g/{name}"}
-expected: {send-to-bank: 5m, "Send to bank": 1h}
+expected: {send-to-bank: 5m, "Send to: bank!": 1h}
 alerts: {webhook: {url: "https://hooks/x"}, pagerduty: {routing_key_file: key}}
 lock: {expires: 1m}
 """
@@ -197,6 +197,7 @@ REFUSED = {
     "a host with a command in it": ("hosts: {'$(id)': }", '"$(id)" is not a name'),
     "a host with a dash first": ("hosts: {-oProxyCommand: }", "is not a name"),
     "a user with an option": ("ssh: {user: -oX}", "ssh.user"),
+    "a jump host with an option": ("ssh: {jump: -oProxyCommand=x}", "ssh.jump"),
     "an address with a blank": ("hosts: {a: {address: 'a b'}}", "hosts.a.address"),
     "an unknown group": ("groups:\n  g:\n    groups: [gg]\n", '3: groups.g: unknown group "gg": did you mean g?'),
     "a group in itself": ("groups: {a: {groups: [b]}, b: {groups: [a]}}", "contains itself"),
