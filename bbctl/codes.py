@@ -82,6 +82,11 @@ CODES: dict[str, Code] = STATUSES | {
     "unknown-entry": Code(
         "The runbook has no such entry or anchor.", "bbctl runbook list, bbctl runbook search TEXT.", 2
     ),
+    "unknown-client": Code("There is no client of this name or id.", "bbctl client list.", 2),
+    "which-client": Code("There are several clients, and none was named.", "--client NAME; bbctl client list.", 2),
+    "no-client": Code(
+        "There is no client yet, so nobody whose workflows these could be.", "bbctl client add --help.", 2
+    ),
     "unknown-code": Code("There is no such code.", "bbctl explain lists all of them.", 2),
     "not-built": Code("This version does not have the command yet.", "bbctl --help shows what there is.", 2),
     "exists": Code("A file is there already; nothing was overwritten.", "Choose another folder.", 2),
