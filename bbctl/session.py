@@ -40,6 +40,7 @@ class Session:
         self._wire = wire
         self._now = now
         self._slots = threading.BoundedSemaphore(CHANNELS)
+        self._opening = threading.Lock()
         self._lock = threading.Lock()
         self._busy = 0
 
@@ -95,17 +96,37 @@ class Session:
 
         Raises TimeoutError, PermissionError where the server forbids forwarding, else ConnectionError.
         """
+        where = f"{address} port {port}"
         try:
-            channel = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout)
+            channel = self._ask_for("direct-tcpip", self._now() + timeout, (address, port))
         except paramiko.ChannelException as error:
             kind = PermissionError if error.code == 1 else ConnectionRefusedError
-            raise kind(f"{address} port {port}: {error.text.lower()}") from error
+            raise kind(f"{where}: {error.text.lower()}") from error
+        except TimeoutError as error:
+            raise TimeoutError(f"{where}: no answer within {timeout:.3g}s") from error
         except (paramiko.SSHException, EOFError) as error:
-            if "Timeout" in str(error):
-                raise TimeoutError(f"{address} port {port}: no answer within {timeout:.3g}s") from error
-            raise ConnectionError(f"{address} port {port}: connection lost: {_said(error)}") from error
+            raise ConnectionError(f"{where}: connection lost: {_said(error)}") from error
         channel.settimeout(timeout)
         return channel
+
+    def _ask_for(self, kind: str, deadline: float, to: tuple[str, int] | None = None) -> paramiko.Channel:
+        """A new channel. Raises TimeoutError at the deadline, ChannelException where the host refuses it.
+
+        One at a time: the library keeps one error for all that ask at once.
+        """
+        if not self._opening.acquire(timeout=max(0.0, deadline - self._now())):
+            raise TimeoutError
+        try:
+            left = max(0.0, deadline - self._now())
+            return self._transport.open_channel(kind, to, ("127.0.0.1", 0) if to else None, timeout=left)
+        except paramiko.ChannelException:
+            raise
+        except paramiko.SSHException as error:
+            if "Timeout" in str(error):
+                raise TimeoutError from error
+            raise
+        finally:
+            self._opening.release()
 
     @contextmanager
     def _channel(self, deadline: float) -> Iterator[paramiko.Channel]:
@@ -130,18 +151,13 @@ class Session:
 
     def _open_channel(self, deadline: float) -> paramiko.Channel:
         while True:
-            left = deadline - self._now()
             try:
-                return self._transport.open_session(timeout=max(0.0, left))
+                return self._ask_for("session", deadline)
             except paramiko.ChannelException:
                 # A MaxSessions below ours: another of our commands will make room; without one nobody will.
-                if self._busy < 2 or left <= 0:
+                if self._busy < 2 or self._now() > deadline:
                     raise
-                time.sleep(min(left, LOOK))
-            except paramiko.SSHException as error:
-                if "Timeout" in str(error):
-                    raise TimeoutError from error
-                raise
+                time.sleep(LOOK)
 
     def _start(self, channel: paramiko.Channel, text: bytes) -> None:
         """Ask for the command without waiting for the answer, for which the library knows no deadline: a refusal closes

@@ -1,0 +1,307 @@
+"""Commands on a real host: how they end, what they leave behind, and that what goes in and comes out is data."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bbctl.errors import Failed
+from bbctl.model import Host, Ran
+from bbctl.remote import shell
+from bbctl.ssh import Session, Transport
+from tests.integration.sshd import Farm, Proxy, farm, processes, wait_for
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    with farm(tmp_path_factory.mktemp("session"), net=42) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def session(hosts: Farm) -> Iterator[Session]:
+    with Transport(hosts.fleet()) as transport:
+        yield transport.open(hosts.host("h1"))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "guarded"])
+def guard(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def proxied(hosts: Farm, tmp_path: Path) -> Iterator[tuple[Proxy, Session]]:
+    """A session through a proxy that can freeze or cut it."""
+    proxy = hosts.proxy("h2")
+    known = tmp_path / "known"
+    known.write_text(hosts.known_line("h2", address="127.0.0.1").replace(str(hosts.port), str(proxy.port)))
+    host = hosts.host("h2", address="127.0.0.1", port=proxy.port, known_hosts=known)
+    with Transport(hosts.fleet(host)) as transport:
+        yield proxy, transport.open(host)
+        proxy.mode = "cut"
+
+
+def in_background(session: Session, command: str, cancel: threading.Event | None = None) -> list[Ran]:
+    """Begin a guarded command; its Ran appears in the list when it ends."""
+    ended: list[Ran] = []
+    threading.Thread(
+        target=lambda: ended.append(session.run(command, timeout=30, guard=True, cancel=cancel)), daemon=True
+    ).start()
+    return ended
+
+
+# -- how a command ends
+
+
+@pytest.mark.parametrize("code", [0, 1, 7, 124, 137, 255])
+def test_an_exit_code_is_the_command_s_own(session: Session, code: int, guard: bool) -> None:
+    ran = session.run(f"echo out; echo err >&2; exit {code}", timeout=10, guard=guard)
+    assert (ran.exit, ran.status, ran.stdout, ran.stderr) == (code, "failed" if code else "ok", b"out\n", b"err\n")
+    assert (ran.error is None) == (code == 0)
+
+
+def test_a_command_killed_by_a_signal_has_no_exit_code_and_names_it(session: Session, guard: bool) -> None:
+    ran = session.run("kill -9 $$", timeout=10, guard=guard)
+    assert (ran.status, ran.exit, ran.signal) == ("failed", None, "KILL")
+    assert ran.error == "killed by KILL"
+
+
+def test_a_program_that_is_not_there_is_failed_with_127(session: Session, guard: bool) -> None:
+    ran = session.run(shell.program(["/no/such/program"]), timeout=10, guard=guard)
+    assert (ran.status, ran.exit) == ("failed", 127)
+
+
+def test_a_command_has_no_input_to_wait_for(session: Session, guard: bool) -> None:
+    assert session.run("cat; echo end", timeout=10, guard=guard).stdout == b"end\n"
+
+
+def test_input_larger_than_every_window_arrives_whole(session: Session) -> None:
+    data = os.urandom(5_000_000)
+    ran = session.run("cat", timeout=30, stdin=data)
+    assert ran.ok
+    assert ran.stdout == data
+
+
+SLEEPERS = {
+    "plain": "exec sleep 981{n}",
+    "deaf": "trap '' TERM INT HUP; while :; do sleep 982{n}; done",
+    "with a child": "sh -c 'trap \"\" TERM; sleep 983{n}' & sleep 983{n}",
+    "endless output": "while :; do echo 984{n}; done",
+}
+
+
+@pytest.mark.parametrize("kind", SLEEPERS)
+def test_after_the_deadline_nothing_of_the_command_is_left_on_the_host(session: Session, kind: str) -> None:
+    script = SLEEPERS[kind].format(n="11")
+    ran = session.run(shell.program(["sh", "-c", f"echo before; {script}"]), timeout=0.7, guard=True)
+    assert (ran.status, ran.exit) == ("timeout", None)
+    assert ran.stdout.startswith(b"before\n")
+    assert not processes(script[-12:])
+    assert session.alive
+
+
+def test_a_cancelled_command_is_interrupted_and_gone(session: Session) -> None:
+    cancel = threading.Event()
+    ended = in_background(session, "exec sleep 98201", cancel)
+    wait_for(lambda: processes("sleep 98201"), "the command to run")
+    cancel.set()
+    wait_for(lambda: ended, "the command to end")
+    assert ended[0].status == "interrupted"
+    assert not processes("sleep 98201")
+
+
+def test_a_lost_connection_is_failed_without_exit_code_and_the_command_ends(proxied: tuple[Proxy, Session]) -> None:
+    proxy, session = proxied
+    ended = in_background(session, "exec sleep 98202")
+    wait_for(lambda: processes("sleep 98202"), "the command to run")
+    proxy.mode = "cut"
+    wait_for(lambda: ended, "the loss to be noticed")
+    assert (ended[0].status, ended[0].exit) == ("failed", None)
+    assert "connection lost" in str(ended[0].error)
+    assert not session.alive
+    wait_for(lambda: not processes("sleep 98202"), "the command to end by itself")
+
+
+def test_in_a_frozen_network_both_ends_keep_the_deadline(proxied: tuple[Proxy, Session]) -> None:
+    proxy, session = proxied
+    proxy_frozen = threading.Event()
+
+    def freeze(*_: object) -> None:
+        proxy.mode = "freeze"
+        proxy_frozen.set()
+
+    ran = session.run("echo $$; exec sleep 98203", timeout=1.0, guard=True, on_output=freeze)
+    assert proxy_frozen.is_set()
+    assert (ran.status, ran.exit) == ("timeout", None)
+    assert "does not answer" in str(ran.error)
+    wait_for(lambda: not processes("sleep 98203"), "the host to end the command by itself", 15)
+
+
+def test_a_channel_that_cannot_be_opened_is_a_timeout(proxied: tuple[Proxy, Session]) -> None:
+    proxy, session = proxied
+    proxy.mode = "freeze"
+    ran = session.run("true", timeout=0.5)
+    assert (ran.status, ran.exit) == ("timeout", None)
+
+
+def test_kill_9_of_bbctl_ends_its_commands_too(hosts: Farm) -> None:
+    code = (
+        "import sys, pickle; from bbctl.ssh import Transport\n"
+        "fleet = pickle.loads(sys.stdin.buffer.read())\n"
+        "Transport(fleet).run(fleet.hosts['h1'], \"trap '' TERM HUP; sleep 98204; sleep 98204\", timeout=60, guard=True)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    child.stdin.write(pickle.dumps(hosts.fleet()))
+    child.stdin.close()
+    wait_for(lambda: processes("sleep 98204"), "the command to run", 20)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not processes("sleep 98204"), "the command to end with us")
+
+
+def test_what_a_command_leaves_running_on_purpose_is_left_alone(session: Session) -> None:
+    ran = session.run("sleep 98205 >/dev/null 2>&1 & echo $!", timeout=10, guard=True)
+    assert ran.ok
+    wait_for(lambda: not processes("k(){ trap"), "the guard to be gone")
+    assert processes("sleep 98205") == [int(ran.stdout)]
+    os.kill(int(ran.stdout), 9)
+
+
+def test_a_stream_held_open_by_something_left_running_is_not_waited_for(session: Session) -> None:
+    ran = session.run("sleep 98206 & echo $!", timeout=20)
+    os.kill(int(ran.stdout), 9)
+    assert ran.ok
+    assert ran.seconds < 15
+
+
+def test_many_commands_leave_no_guard_behind(session: Session) -> None:
+    assert all(session.run("exit 0", timeout=10, guard=True).ok for _ in range(10))
+    wait_for(lambda: not processes("k(){ trap"), "the guards to be gone")
+
+
+# -- many at once
+
+
+def test_more_commands_at_once_than_a_server_allows_all_run(hosts: Farm, tmp_path: Path) -> None:
+    address = "127.0.42.110"
+    hosts.start([address], hosts.host_key, tmp_path / "sshd.log", settings="MaxSessions 2")
+    known = tmp_path / "known"
+    known.write_text(hosts.known_line("narrow", address=address))
+    host = hosts.host("narrow", address=address, known_hosts=known)
+    ended: list[Ran] = []
+    with Transport(hosts.fleet(host)) as transport:
+        session = transport.open(host)
+        threads = [
+            threading.Thread(target=lambda: ended.append(session.run("sleep 0.2; echo x", timeout=20)))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [r.stdout for r in ended] == [b"x\n"] * 6
+
+
+def test_a_server_that_takes_no_command_at_all_is_failed_and_says_so(hosts: Farm, tmp_path: Path) -> None:
+    address = "127.0.42.111"
+    hosts.start([address], hosts.host_key, tmp_path / "sshd.log", settings="MaxSessions 0")
+    known = tmp_path / "known"
+    known.write_text(hosts.known_line("closed", address=address))
+    host = hosts.host("closed", address=address, known_hosts=known)
+    with Transport(hosts.fleet(host)) as transport:
+        ran = transport.run(host, "true", timeout=10)
+    assert (ran.status, ran.exit) == ("failed", None)
+
+
+# -- output
+
+
+def test_both_streams_come_whole_whichever_is_fuller(session: Session) -> None:
+    script = "import sys\nfor i in range(60): sys.stderr.write('e'*99999+'\\n'); sys.stdout.write('o'*99999+'\\n')"
+    ran = session.run(shell.program([sys.executable, "-c", script]), timeout=30)
+    assert ran.ok
+    assert (ran.stdout, ran.stderr) == ((b"o" * 99999 + b"\n") * 60, (b"e" * 99999 + b"\n") * 60)
+
+
+def test_output_beyond_what_is_kept_is_counted_and_still_handed_on(session: Session) -> None:
+    heard = {"out": 0, "err": 0}
+
+    def on_output(name: str, data: bytes) -> None:
+        heard[name] += len(data)
+
+    ran = session.run("head -c 3000000 /dev/zero; echo late", timeout=30, keep=1000, on_output=on_output)
+    assert ran.ok
+    assert len(ran.stdout) == 1000
+    assert ran.cut == 3000005 - 1000
+    assert heard["out"] == 3000005
+
+
+def test_a_flood_is_read_in_bounded_memory(session: Session) -> None:
+    session.run("head -c 1000000 /dev/zero", timeout=30, keep=0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ran = session.run("head -c 100000000 /dev/zero", timeout=60, keep=1 << 20)
+    assert ran.cut == 100_000_000 - (1 << 20)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60 * 1024, "KiB more than before"
+
+
+def test_a_listener_with_a_full_disk_is_not_a_lost_connection(session: Session) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(Failed, match="No space left"):
+        session.run("echo x; exec sleep 98207", timeout=10, guard=True, on_output=full)
+    assert session.alive
+    wait_for(lambda: not processes("sleep 98207"), "the command to end")
+
+
+# -- arguments stay data
+
+WORDS = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=80)
+NASTY = st.sampled_from(
+    ["$(touch CANARY)", "`touch CANARY`", "; touch CANARY", "| touch CANARY", "'; touch CANARY; '", "\n touch CANARY\n",
+     "&& touch CANARY", "> CANARY", "-rf", "--", "~", "*", "\\", "!!", "\u202e", "\u037e", "${IFS}touch${IFS}CANARY"]
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(words=st.lists(st.one_of(WORDS, NASTY, st.tuples(NASTY, WORDS).map("".join)), min_size=1, max_size=6))
+def test_arguments_arrive_as_they_are_and_run_nothing(session: Session, tmp_path: Path, words: list[str]) -> None:
+    program = shell.program(["printf", r"%s\0", *words])
+    ran = session.run(f"cd {shell.quote(str(tmp_path))} && {program}", timeout=10, guard=True)
+    assert ran.stdout.decode().split("\0")[:-1] == words
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- through the connection
+
+
+def test_a_tunnel_reaches_what_the_host_reaches(session: Session, hosts: Farm) -> None:
+    with session.tunnel(hosts.addresses["h3"], hosts.port, timeout=5) as tunnel:
+        assert tunnel.recv(8) == b"SSH-2.0-"
+
+
+def test_a_tunnel_to_nobody_is_refused_and_the_session_lives_on(session: Session) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        session.tunnel("127.0.0.1", 1, timeout=5)
+    assert session.run("true", timeout=10).ok
+
+
+def test_a_server_that_forbids_tunnels_says_so(hosts: Farm, tmp_path: Path) -> None:
+    address = "127.0.42.112"
+    hosts.start([address], hosts.host_key, tmp_path / "sshd.log", settings="AllowTcpForwarding no")
+    known = tmp_path / "known"
+    known.write_text(hosts.known_line("strict", address=address))
+    host: Host = hosts.host("strict", address=address, known_hosts=known)
+    with Transport(hosts.fleet(host)) as transport, pytest.raises(PermissionError):
+        transport.open(host).tunnel(address, hosts.port, timeout=5)
