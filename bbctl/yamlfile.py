@@ -90,12 +90,15 @@ def _read(path: Path, name: str) -> str:
     try:
         # Non-blocking: a FIFO must be refused, not waited for.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _check_mode(os.fstat(handle), name)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(handle)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise complaint(name, 1, f"cannot be read: {why}", next="bbctl init DIR writes a commented sample") from None
-    with os.fdopen(handle, "rb") as file:
-        _check_mode(os.fstat(handle), name)
-        data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise complaint(name, 1, f"larger than {MAX_BYTES // 1_000_000} MB: refused")
     try:

@@ -88,10 +88,17 @@ def test_a_file_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -
     assert caught.value.next == f"chmod go-w {path}"
 
 
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_and_not_waited_for_and_a_folder_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f.yml")
-    with pytest.raises(ConfigError, match="not a regular file"):
-        load(tmp_path / "f.yml")
+    for path in (tmp_path / "f.yml", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="not a regular file"):
+            load(path)
+
+
+def test_a_path_that_is_no_path_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path / "a\0b", tmp_path / ("x" * 300)):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load(path)
 
 
 def test_a_file_that_is_no_utf_8_is_refused_with_its_line(tmp_path: Path) -> None:
