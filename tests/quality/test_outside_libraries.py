@@ -65,7 +65,9 @@ def test_an_outside_library_is_imported_in_its_own_files_only(library: str) -> N
     strangers = []
     for path in sources():
         name = path.relative_to(ROOT).as_posix()
-        if any(i == library or i.startswith(library + ".") for i in imports(path)) and not name.startswith(HOMES[library]):
+        if any(i == library or i.startswith(library + ".") for i in imports(path)) and not name.startswith(
+            HOMES[library]
+        ):
             strangers.append(name)
     assert not strangers
 
@@ -100,5 +102,7 @@ def test_imports_inside_functions_stand_in_the_doors_only() -> None:
             continue
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
-                hidden += [f"{name}:{n.lineno}" for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+                hidden += [
+                    f"{name}:{n.lineno}" for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)
+                ]
     assert not hidden
