@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,11 @@ KNOW_THE_ENGINE = (
     "bbctl/cli/client.py",
     "bbctl/cli/queues.py",
     "bbctl/cli/stores.py",
+    "bbctl/cli/engine.py",
     "bbctl/stores.py",
+    "bbctl/storelook.py",
     "bbctl/keeper.py",
+    "bbctl/servers.py",
     "bbctl/storelook.py",
     "bbctl/lab/",
     "bbctl/render/workflow.py",
@@ -84,6 +89,19 @@ def test_host_operations_do_not_know_the_engine() -> None:
         and not (name := path.relative_to(ROOT).as_posix()).startswith(KNOW_THE_ENGINE)
     ]
     assert not knowing
+
+
+@pytest.mark.parametrize("command", ["restart", "status", "kill", "exec", "ping", "logs", "runs"])
+def test_what_repairs_the_stores_needs_neither_the_engine_nor_a_store_s_library(command: str) -> None:
+    """Everything that the command may import, found by importing it in a fresh interpreter."""
+    code = (
+        "import importlib, sys\n"
+        f"importlib.import_module('bbctl.cli.{command}')\n"
+        "import bbctl.runner, bbctl.look, bbctl.kill, bbctl.ssh\n"
+        "print(*sorted(m for m in sys.modules if m.split('.')[0] in ('engine', 'pymongo', 'redis', 'rq', 'bson')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_packages_hold_a_docstring_only() -> None:
