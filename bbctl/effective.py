@@ -25,11 +25,18 @@ def _machine(settings: Settings) -> Iterator[Setting]:
     yield replace(settings.operator_setting(), value=settings.operator())
     yield settings.playbooks()
     yield _from_environment(settings, "auth", "BBCTL_AUTH", "compatible on loopback")
-    yield _from_environment(settings, "output", "BBCTL_OUTPUT", "table")
+    yield _output(settings)
     yield _from_environment(settings, "color", "NO_COLOR", "on a terminal", said="never")
     for name in ("mongo", "redis"):
         store = settings.store_setting(name)
         yield Setting(key=store.key, value=masked(store.value) or "embedded", source=store.source)
+
+
+def _output(settings: Settings) -> Setting:
+    said = settings.environ.get("BBCTL_OUTPUT")
+    if said == settings.output:
+        return Setting(key="output", value=said, source="environment BBCTL_OUTPUT")
+    return Setting(key="output", value=settings.output, source="default" if settings.output == "table" else "flag")
 
 
 def _from_environment(settings: Settings, key: str, variable: str, default: str, *, said: str | None = None) -> Setting:

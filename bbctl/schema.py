@@ -138,7 +138,8 @@ def _regex(text: str) -> str:
 
 
 _STRING = {"type": "string", "minLength": 1}
-TEXT = Leaf(what="text", read=str, json=_STRING)
+_ANY = {"type": ["string", "number", "boolean"]}  # whatever a general parser makes of it, it is read as text
+TEXT = Leaf(what="text", read=str, json=_ANY)
 SECRET = Leaf(what="text (secret)", read=str, json=_STRING, secret=True)
 FILE = Leaf(what="path", read=str, json=_STRING, path=True)
 REGEX = Leaf(what="regular expression, searched, ignoring case", read=_regex, json=_STRING, regex=True)

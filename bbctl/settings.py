@@ -76,7 +76,7 @@ class Settings:
     def home_setting(self) -> Setting:
         said = self.environ.get("BBCTL_HOME")
         if said:
-            return Setting(key="home", value=str(self._path(said)), source="environment BBCTL_HOME")
+            return Setting(key="home", value=str(self._path(said).absolute()), source="environment BBCTL_HOME")
         return Setting(key="home", value=str(self.user_home() / ".local/state/bbctl"), source="default")
 
     def user_home(self) -> Path:
