@@ -185,16 +185,17 @@ def error_workflows(ask: Ask) -> Any:
 
 
 def _search(params: Params, text: str) -> Search | None:
-    """What to look for; None where it can only find nothing: no parameter at all, a status that does not exist."""
-    status, past_status = params.text("current_status"), params.text("past_status")
-    if not params.values or {status, past_status} - STATUS_WORDS - {None}:
+    """What to look for; None where it can only find nothing: no parameter at all, a status that does not exist, a
+    piece that no JSON text can hold."""
+    status, past_status, piece = params.text("current_status"), params.text("past_status"), params.text(text)
+    if not params.values or {status, past_status} - STATUS_WORDS - {None} or "\0" in (piece or ""):
         return None
     page = params.count("page", 1)
     if page < 1:
         raise BadRequest("page", "page begins at 1")
     wanted = Search(
         name=params.text("name"),
-        text=params.text(text),
+        text=piece,
         status=status,
         past_status=past_status,
         since=params.time("status_start"),

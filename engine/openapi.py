@@ -152,7 +152,12 @@ def _answer(about: str, schema: str, media: str = JSON) -> dict[str, Any]:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     named = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
-    schemas = {"id": UUID, "workflow_id": UUID, "new": FILLED, "name": FILLED}
+    schemas = {
+        "id": UUID,
+        "workflow_id": UUID,
+        "new": {"type": "string", "enum": list(states.CLIENT_WORDS)},
+        "name": FILLED,
+    }
     found = [{"name": name, "in": "path", "required": True, "schema": schemas[name]} for name in named]
     found += [{"name": name, "in": "query", "required": False, "schema": QUERIES[name]} for name in route.query]
     if route.keyed:
