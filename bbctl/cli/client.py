@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bbctl.cli.audited import act
 from bbctl.cli.engine import runtime
 from bbctl.cli.front import Call
 from bbctl.durations import parse_duration
@@ -41,7 +42,7 @@ def add(
         raise UsageError(
             "an HTTP client needs both --activity-endpoint and --notification-endpoint", next="bbctl client add --help"
         )
-    with runtime(call) as rt:
+    with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
         client, token = workflows.add_client(
             rt,
             name,
@@ -75,7 +76,7 @@ def rotate(ctx: typer.Context, name: Name) -> None:
       bbctl client rotate accounting
     """
     call: Call = ctx.obj
-    with runtime(call) as rt:
+    with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
         client, token = workflows.rotate_token(rt, workflows.client_named(rt, name).id)
     _show_token(call, client, token)
 
@@ -88,7 +89,7 @@ def remove(ctx: typer.Context, name: Name) -> None:
       bbctl client remove reports
     """
     call: Call = ctx.obj
-    with runtime(call) as rt:
+    with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
         client = workflows.client_named(rt, name)
         workflows.remove_client(rt, client.id)
     call.show({"id": client.id, "name": client.name, "removed": True}, lambda: f"{screen.safe(client.name)} is removed")
