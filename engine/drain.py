@@ -203,6 +203,10 @@ class Drain:
                 kids = found[held.node._id]
                 held.kids, held.more = kids.nodes, kids.more
 
+    def distrust(self) -> None:
+        """After trouble with the store: whatever is held is read again before anything is done with it."""
+        self._checked = 0.0
+
     # -- what a node owes ------------------------------------------------------------------------------------------
 
     def _todos(self, held: Held) -> list[Op]:
@@ -570,7 +574,11 @@ class Drain:
         landed = self.flights.landed(0.0 if busy else min(wait, BUSY_POP))
         if not landed:
             return []
-        revs = self.rt.store.revs([one.id for one in landed])
+        try:
+            revs = self.rt.store.revs([one.id for one in landed])
+        except EngineError:
+            self.flights.again(landed)
+            raise
         ops = []
         for one in landed:
             held = self.held.get(one.id)

@@ -60,6 +60,12 @@ class Flights:
             self._under_way -= 1
         return found
 
+    def again(self, landed: list[Landed]) -> None:
+        """Puts results back that could not be dealt with yet."""
+        for one in landed:
+            self._under_way += 1
+            self._results.put(one)
+
     def launch(self, node: Node, root: Node, what: str) -> bool:
         """Sends it off; False if this process has no way to."""
         work = self._notify(node, root) if what == "notify" else self._deliver(node, root)

@@ -1,0 +1,247 @@
+"""One worker process: RQ's loop around the drain where Redis answers, a plain loop around the same where it does not.
+
+Started by the supervisor as `python -m engine.worker`, with its settings as JSON on stdin, so that no password is in a
+command line; ends by SIGTERM after what is under way, at once when its supervisor is gone. The one RQ job only says
+*drain*: its arguments are ignored and nothing else can be run, so whoever writes to Redis can wake us and no more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import redis
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.timeouts import BaseDeathPenalty
+
+from engine import heal
+from engine.drain import Drain
+from engine.errors import EngineError
+from engine.hints import connect
+from engine.ids import token
+from engine.model import WorkerRecord
+from engine.reads import day_of
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+
+log = logging.getLogger("engine.worker")
+
+DRAIN = "drain"
+LEASE = 60.0
+"""Seconds one drain job lasts; RQ does its own housekeeping between two."""
+PLAIN = 2.0
+"""Seconds of the plain loop before Redis is asked again."""
+BEAT = 2.0
+SWEEP = 2.0
+"""Seconds a sweep lasts at most; the next goes on from there."""
+PR_SET_PDEATHSIG = 1
+
+
+class NoPenalty(BaseDeathPenalty):
+    """A drain ends by itself: an alarm in the middle of a commit would help nobody."""
+
+    def setup_death_penalty(self) -> None:
+        return None
+
+    def cancel_death_penalty(self) -> None:
+        return None
+
+
+class DrainJob(Job):
+    """The only job there is. What a job found in Redis carries is neither unpacked nor imported nor called."""
+
+    drain: ClassVar[Callable[[], None]]
+    payload: ClassVar[bytes] = json.dumps([DRAIN, None, [], {}]).encode()
+
+    @property
+    def func(self) -> Callable[..., None]:
+        run = type(self).drain
+        return lambda *args, **kwargs: run()
+
+    success_callback = failure_callback = stopped_callback = property(lambda self: None)
+
+    def restore(self, raw_data: dict[bytes, bytes]) -> None:
+        """Only what RQ itself counts by; never the payload, the callbacks or the webhooks of a stranger."""
+        kept = (b"created_at", b"origin", b"enqueued_at", b"started_at", b"status")
+        clean = {key: value for key, value in raw_data.items() if key in kept}
+        super().restore({**clean, b"data": self.payload, b"timeout": b"-1", b"result_ttl": b"0", b"failure_ttl": b"1"})
+        self.webhooks = []
+        self.instance = None
+
+
+class DrainWorker(SimpleWorker):
+    """RQ's worker without its signal handlers (ours are set) and without its alarm."""
+
+    death_penalty_class = NoPenalty
+    job_class = DrainJob
+
+    def _install_signal_handlers(self) -> None:
+        return None
+
+
+class Loop:
+    """What one worker process does until it is told to stop."""
+
+    def __init__(self, rt: Runtime, supervisor: int, version: str) -> None:
+        self._rt = rt
+        self._supervisor = supervisor
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{token()[:6]}"
+        self.drain = Drain(rt, self.id)
+        self._version = version
+        self._started: int | None = None
+        self._beat_at = 0.0
+        self._sweep_at = time.monotonic() + rt.settings.sweep_period
+        self._swept = ""
+        self._counted = (0, 0)
+        self.stop = False
+
+    # -- draining --------------------------------------------------------------------------------------------------
+
+    def drain_for(self, seconds: float) -> None:
+        """Rounds, one after the other, for a while. Trouble with the store is waited out."""
+        limit = time.monotonic() + seconds
+        pause = 0.1
+        while not self.stop and time.monotonic() < limit:
+            if self._supervisor and os.getppid() != self._supervisor:
+                log.warning("the supervisor is gone: leaving")
+                self.stop = True
+                return
+            try:
+                self._housekeeping()
+                self.drain.round(1.0)
+                pause = 0.1
+            except EngineError as error:
+                log.warning("%s; again in %.1f s", error.message, pause)
+                self.drain.distrust()
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def _housekeeping(self) -> None:
+        now = time.monotonic()
+        if now - self._beat_at >= BEAT:
+            self._beat_at = now
+            self._beat()
+        if now >= self._sweep_at:
+            self._sweep_at = now + self._rt.settings.sweep_period
+            threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Walks some of the unfinished nodes for what a bug, an import or an edit has left: the drain needs none of it."""
+        limit = time.monotonic() + SWEEP
+        try:
+            while time.monotonic() < limit:
+                self._swept, healed = heal.heal_slice(self._rt, self._swept)
+                if healed:
+                    log.warning("the sweep has repaired %d nodes", healed)
+                if not self._swept:
+                    return
+        except EngineError as error:
+            log.warning("sweep: %s", error.message)
+
+    def _beat(self) -> None:
+        at = self._rt.store.now()
+        self._started = self._started or at
+        drain = self.drain
+        record = WorkerRecord(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._started,
+            seen=at,
+            version=self._version,
+            processed=drain.processed,
+            failed=drain.failed,
+            held=len(drain.held),
+            redis=self._rt.hints.ok,
+        )
+        self._rt.store.beat(record)
+        processed, failed = self._counted
+        if (drain.processed, drain.failed) != self._counted:
+            self._rt.store.count_up(day_of(at), drain.processed - processed, drain.failed - failed)
+            self._counted = (drain.processed, drain.failed)
+
+    # -- inside RQ and outside -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until `stop`."""
+        url = self._rt.settings.redis_url
+        while not self.stop:
+            if url is None or not self._rt.hints.ping() or not self._in_rq(url):
+                self.drain_for(PLAIN)
+        self.leave()
+
+    def _in_rq(self, url: str) -> bool:
+        """One drain job of our own through RQ; whether it ran."""
+        ran = False
+
+        def drain() -> None:
+            nonlocal ran
+            ran = True
+            self.drain_for(LEASE)
+
+        job_class = type("DrainJobHere", (DrainJob,), {"drain": staticmethod(drain)})
+        connection = connect(url, 0.5)
+        try:
+            name = f"{self._rt.settings.prefix}-{self.id}"
+            queue = Queue(name, connection=connection, job_class=job_class, serializer="json", death_penalty_class=NoPenalty)
+            worker = DrainWorker([queue], name=name, connection=connection, job_class=job_class, serializer="json")
+            worker.log_job_description = False
+            queue.enqueue(DRAIN, job_timeout=-1, result_ttl=0, failure_ttl=1, description=DRAIN)
+            worker.work(burst=True, max_jobs=1, logging_level="WARNING")
+            queue.delete()
+        except (redis.RedisError, OSError, ValueError) as error:
+            log.info("not inside RQ: %s", error)
+        finally:
+            connection.close()
+        return ran
+
+    def leave(self) -> None:
+        with suppress(EngineError):
+            self.drain.leave(self._rt.settings.grace)
+            self._beat()
+            self._rt.store.forget_worker(self.id)
+        self._rt.close()
+
+
+def die_with(supervisor: int) -> None:
+    """The kernel ends us when our supervisor ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        sys.exit(0)
+
+
+def main() -> None:
+    told: dict[str, Any] = json.load(sys.stdin)
+    die_with(told["supervisor"])
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(process)d %(message)s")
+    logging.getLogger("engine").setLevel(told.get("log", "INFO"))
+    logging.getLogger("rq").setLevel(logging.ERROR)
+    sys.path.insert(0, os.getcwd())
+    for module in told["modules"]:
+        importlib.import_module(module)
+    loop = Loop(open_runtime(Settings(**told["settings"])), told["supervisor"], told["version"])
+
+    def stop(number: int, frame: object) -> None:
+        loop.stop = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor says when
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()
