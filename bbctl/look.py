@@ -13,17 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bbctl import hang, health
+from bbctl import dumps, hang, health
 from bbctl.drain import Gate
 from bbctl.fanout import fanout
 from bbctl.model import Facts, Health, Host, LockRecord, Ran, Service, VipState
-from bbctl.remote import lock, logs, machine, process, vip
+from bbctl.remote import lease, lock, logs, machine, process, vip
+from bbctl.remote.lease import Lease
 from bbctl.remote.sections import apart, together
 from bbctl.remote.shell import script
 from bbctl.ssh import NotLoggedIn, Session, Transport
 
 WITHIN = 15.0  # seconds for one host, login apart
 AGAIN = 0.3  # seconds between two looks at processes that would be ambiguous
+
+DEEP = 8 << 20  # bytes of a log that are read where a thread dump fills its end
 
 NO_SERVICE = Service(name="")
 
@@ -40,6 +43,7 @@ class Seen:
     tail: logs.Tail | None = None
     verdict: hang.Verdict = hang.NOTHING
     health_detail: str = ""
+    lease: Lease | None = None  # out of the VIP on purpose: by whom, until when
 
 
 def look(
@@ -112,7 +116,8 @@ class _Eye:
             pidfd=box.pidfd,
             disk_free={path: disk.free for path, disk in box.disks.items()},
         )
-        seen = Seen(host=host, service=service, facts=facts, machine=box)
+        held = lease.understand(said.get("lease", b"")) if where == "out" else None
+        seen = Seen(host=host, service=service, facts=facts, machine=box, lease=held)
         if service.log and f"log {service.name}" in said:
             seen = _with_log(seen, said[f"log {service.name}"], box)
         if service.process is not None:
@@ -139,6 +144,9 @@ class _Eye:
                 return replace(seen, facts=replace(seen.facts, error=error))
             return replace(seen, facts=replace(seen.facts, process="stopped"))
         verdict = hang.judge(seen.lines, service=service, started=found.proc.started, now=listed.now)
+        if verdict.word is None and seen.tail is not None and _drowned(seen.tail):
+            seen = _deeper(session, seen)
+            verdict = hang.judge(seen.lines, service=service, started=found.proc.started, now=listed.now)
         facts = replace(
             seen.facts,
             process="hung" if verdict.hung else "running",
@@ -218,6 +226,7 @@ def _parts(host: Host, services: Sequence[Service]) -> dict[str, str]:
             parts[f"log {s.name}"] = logs.tail(s.log, run_as=s.run_as)
         if s.vip and s.vip.drain and s.vip.drain.kind == "file":
             parts[f"vip {s.name}"] = vip.file_state(s.vip.drain.path or "")
+    parts["lease"] = lease.read()
     parts["lock"] = lock.read(host.lock)
     return parts
 
@@ -239,6 +248,17 @@ def _with_log(seen: Seen, answer: bytes, box: machine.Machine) -> Seen:
     zone = logs.Zone(zone=logs.zone_of(seen.service.log_zone, box.zone), now=box.now, form=seen.service.log_time)
     facts = replace(seen.facts, log_size=tail.size if tail.state == "ok" else None)
     return replace(seen, facts=facts, tail=tail, lines=tuple(logs.lines(tail, zone)))
+
+
+def _drowned(tail: logs.Tail) -> bool:
+    """A thread dump fills the end of the log: what the process said last stands in front of it."""
+    return tail.start > 0 and (dumps.BEGIN.encode() in tail.data or dumps.END.encode() in tail.data)
+
+
+def _deeper(session: Session, seen: Seen) -> Seen:
+    ask = logs.tail(seen.service.log or "", run_as=seen.service.run_as, window=DEEP)
+    ran = session.run(script(ask), timeout=WITHIN)
+    return _with_log(seen, ran.stdout, seen.machine) if ran.ok and seen.machine else seen
 
 
 def _with_health(session: Session, seen: Seen, question: Health) -> Seen:
