@@ -100,6 +100,7 @@ class Settings:
                 return Setting(key="inventory", value=self._inventory_path(word), source=source)
         for path in self._usual_inventories():
             if path.exists():
+                _not_planted(path)
                 return Setting(key="inventory", value=str(path), source="default")
         return Setting(key="inventory", value="none", source="default")
 
@@ -215,6 +216,14 @@ def shipped(name: str) -> Path:
     """A file or folder that travels with bbctl: from the installed package, else from the source tree beside it."""
     packaged = FOLDER / "shipped" / name
     return packaged if packaged.exists() else FOLDER.parent / name
+
+
+def _not_planted(path: Path) -> None:
+    """An inventory may name commands that run here: one that merely lies about where anyone may put it is not taken."""
+    folder, file = path.absolute().parent.stat(), path.stat()
+    if folder.st_mode & stat.S_IWOTH and file.st_uid not in (0, os.geteuid()):
+        said = f"{path}:1: belongs to somebody else, in a folder that anyone may write to: refused"
+        raise ConfigError(said, next=f"bbctl -i {path} … takes it on purpose")
 
 
 def machine() -> str:

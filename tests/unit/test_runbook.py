@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bbctl import runbook
 from bbctl.cli.app import run
@@ -31,6 +35,7 @@ Ask on other.snc1 or see https://graph.example.com/x/nowhere.snc1.
 
 ### Links
 """
+TAGS = {"h1", "h2", "h3", "h4", "h5", "h6", "p", "ul", "li", "pre", "table", "tr", "td", "th", "code", "a", "strong"}
 SHIPPED = Path(__file__).parents[2] / "RUNBOOK.md"
 
 
@@ -119,6 +124,15 @@ def test_html_keeps_anchors_and_escapes_everything_else() -> None:
     assert 'href="#restart_jboss"' in text
     assert "<script>" not in text
     assert 'href="javascript' not in text
+
+
+@given(st.text(alphabet="|#`[]()<>a \n\t-*&\"'=/:3", max_size=200))
+def test_no_page_breaks_the_reader_or_gets_markup_of_its_own_into_html(text: str) -> None:
+    with suppress(ConfigError):
+        page = parse(PAGE + text, "r.md")
+        runbook.check(page, known())
+        tags = set(re.findall(r"</?([a-z0-9]+)", html(page.text).split("</style>")[1]))
+        assert tags <= TAGS
 
 
 def test_the_shipped_page_has_every_finding_of_the_legend_one_to_five_and_the_old_anchor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_none_means_no_file_and_lab_means_the_labs(environ: dict[str, str], tmp_
 def test_an_inventory_that_is_named_and_missing_is_an_error_and_not_an_empty_fleet(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(environ, inventory="missing.yml").fleet()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_an_inventory_that_somebody_else_left_where_anyone_may_write_is_not_taken_by_itself(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    os.chown(written(Path("inventory.yml")), 12345, 12345)
+    assert load(environ).fleet().site == "x"
+    (tmp_path / "here").chmod(0o1777)
+    with pytest.raises(ConfigError, match="belongs to somebody else"):
+        load(environ).fleet()
+    assert load(environ, inventory="inventory.yml").fleet().site == "x"
 
 
 def test_the_home_is_made_for_its_owner_alone(environ: dict[str, str], tmp_path: Path) -> None:
