@@ -82,7 +82,9 @@ class Farm:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         self.log = self.folder / "sshd.log"
-        self.start(list(self.addresses.values()), self.host_key, self.log)
+        every = list(self.addresses.values())
+        for at in range(0, len(every), 16):  # sshd listens on 16 addresses at most
+            self.start(every[at : at + 16], self.host_key, self.log)
 
     def keygen(self, name: str, kind: str = "ed25519", passphrase: str = "") -> Path:
         path = self.folder / name
@@ -103,7 +105,7 @@ class Farm:
             "UsePAM no", "UseDNS no", "PrintMotd no", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
             "PermitRootLogin yes", "LogLevel VERBOSE", *(settings or self.settings or "MaxStartups 200").splitlines(),
         ]  # fmt: skip
-        config = log.with_suffix(".conf")
+        config = log.with_suffix(f".{len(self._sshd)}.conf")
         config.write_text("\n".join(lines) + "\n")
         assert SSHD is not None
         server = subprocess.Popen([SSHD, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL)
