@@ -226,7 +226,7 @@ def _parts(host: Host, services: Sequence[Service]) -> dict[str, str]:
             parts[f"log {s.name}"] = logs.tail(s.log, run_as=s.run_as)
         if s.vip and s.vip.drain and s.vip.drain.kind == "file":
             parts[f"vip {s.name}"] = vip.file_state(s.vip.drain.path or "")
-    parts["lease"] = lease.read()
+    parts["lease"] = lease.read(host.lock)
     parts["lock"] = lock.read(host.lock)
     return parts
 
