@@ -340,23 +340,17 @@ class Drain:
         if root is None:
             return []
         handing = (node.tries or 0) >= CAREFUL
-        blocker = min((kid.seq for kid in held.kids if kid.open == "b"), default=None)
         ops: list[Op] = []
-        for kid in held.kids:
-            if kid.open != "r":
-                continue
-            if blocker is not None and kid.seq > blocker:
-                break
+        for kid in events.startable(held.kids):
             if time.monotonic() > deadline:
                 return ops
             ops.append(self._kid(held, kid, root, handing))
-            if kid.mode == "blocking":
-                break
         if ops:
             return ops
-        if held.more and blocker is None:
+        blocked = any(kid.open == "b" for kid in held.kids)
+        if held.more and not blocked:
             held.kids, held.want = None, min(held.want * 2, MOST)
-        elif blocker is None and not node.is_workflow and node.ss == "processing_children":
+        elif not blocked and not node.is_workflow and node.ss == "processing_children":
             done.append(held)
         elif not any(kid._id in self.held for kid in held.kids):
             ctx = self.rt.context()

@@ -7,7 +7,7 @@ itself (post, prune, tell the parent) it leaves in `do`, written in the same upd
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -350,6 +350,20 @@ def close(root: Node, ctx: Context) -> None:
 def look_again(node: Node, ctx: Context) -> None:
     if looks(node):
         node.look = ctx.token
+
+
+def startable(kids: Iterable[Node]) -> Iterator[Node]:
+    """Of one parent's children, those that may start now: a blocking one under way stops only what comes after it, and
+    the first blocking one to start is the last of this turn."""
+    some = sorted(kids, key=lambda kid: kid.seq)
+    blocker = min((kid.seq for kid in some if kid.open == "b"), default=None)
+    for kid in some:
+        if blocker is not None and kid.seq > blocker:
+            return
+        if kid.open == "r":
+            yield kid
+            if kid.mode == "blocking":
+                return
 
 
 def looks(node: Node) -> bool:

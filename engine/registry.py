@@ -39,11 +39,24 @@ class Registry:
             raise ValueError(f"two handlers are named {handler.name}")
         self.handlers[handler.name] = handler
 
+    def of(self, run: Callable[..., Any] | str) -> Handler:
+        """The handler of a function, or by its name; LookupError if it was never registered."""
+        if isinstance(run, str):
+            return self.handlers[run] if run in self.handlers else Handler(name=run, run=_elsewhere)
+        found = next((handler for handler in self.handlers.values() if handler.run is run), None)
+        if found is None:
+            raise LookupError(f"{getattr(run, '__name__', run)} is no activity: decorate it with @activity")
+        return found
+
     def get(self, name: str) -> Handler | None:
         return self.handlers.get(name)
 
     def is_slow(self, handler: Handler) -> bool:
         return handler.slow or handler.later or handler.name in self.slow
+
+
+def _elsewhere(*args: Any, **kwargs: Any) -> Any:
+    raise LookupError("this activity is run by another client")
 
 
 DEFAULT = Registry()

@@ -78,7 +78,6 @@ class DrainJob(Job):
         clean = {key: value for key, value in raw_data.items() if key in kept}
         super().restore({**clean, b"data": self.payload, b"timeout": b"-1", b"result_ttl": b"0", b"failure_ttl": b"1"})
         self.webhooks = []
-        self.instance = None
 
 
 class DrainWorker(SimpleWorker):
