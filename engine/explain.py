@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine import survey, wording
-from engine.model import Node, WorkerRecord
+from engine import reads, survey, wording
+from engine.model import Node, StatusReport, WorkerRecord
 from engine.present import time
 from engine.rows import Row, Verdict, first, matches
 from engine.runtime import Runtime
@@ -333,7 +333,27 @@ def _group(rt: Runtime, id: str, reasons: list[Reason]) -> Group:
     )  # fmt: skip
 
 
-# -- in a line -----------------------------------------------------------------------------------------------------
+# -- figures -------------------------------------------------------------------------------------------------------
+
+
+def daily_report(
+    rt: Runtime, *, since: int, expected: Mapping[str, float]
+) -> tuple[StatusReport, dict[str, list[str]]]:
+    """What was completed since then (ms) and what is inconsistent now, by workflow name; and the ids of the latter."""
+    nodes: dict[str, list[str]] = defaultdict(list)
+    bad = [
+        g
+        for g in stuck(rt, expected=expected)
+        if g.reasons[0].verdict in ("stuck", "needs-person") and not g.row.remark
+    ]
+    roots = rt.store.by_ids({wf for g in bad for wf in g.workflows})
+    for group in bad:
+        for reason in group.reasons:
+            name = roots[reason.node.wf].name if reason.node.wf in roots else "?"
+            nodes[name].append(reason.node.id)
+    counts = {name: len(ids) for name, ids in sorted(nodes.items())}
+    done = reads.report(rt, since=since).completed
+    return StatusReport(since=since, completed=done, inconsistent=counts), dict(nodes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from engine.states import CLIENT_LETTER, CLIENT_WORD, DONE, FINAL_CLIENT, SERVER
 GRACE = 15_000
 """Milliseconds a state may last that ends by itself: a lease, and the look that finds it run out."""
 
-BY_OPERATOR = "by an operator"
+BY_OPERATOR = "sent again by an operator"
 
 
 @dataclass(frozen=True, kw_only=True)

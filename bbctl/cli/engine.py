@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bbctl.errors import BbctlError, ConfigError, Failed, StoreDown, UsageError
+from bbctl.errors import BbctlError, ConfigError, Failed, Refused, StoreDown, UsageError
+from bbctl.near import nearest, shown
 from engine import errors
 from engine.settings import Settings
 
 if TYPE_CHECKING:
     from bbctl.cli.front import Call
+    from engine.model import ClientRecord, Node
     from engine.runtime import Runtime
+
+RECENT = 500  # workflows whose ids are looked through for one like what was typed
 
 # The engine's error -> ours, whose exit code it takes over. The first that fits.
 MEANING: tuple[tuple[type[errors.EngineError], type[BbctlError]], ...] = (
@@ -23,6 +27,8 @@ MEANING: tuple[tuple[type[errors.EngineError], type[BbctlError]], ...] = (
     (errors.BadRequest, UsageError),
     (errors.KeyReused, UsageError),
     (errors.TooLarge, UsageError),
+    (errors.InvalidTransition, Refused),
+    (errors.Conflict, Refused),
     (errors.EngineError, Failed),
 )
 
@@ -65,3 +71,57 @@ def translated() -> Iterator[None]:
     except errors.EngineError as error:
         ours = next(to for kind, to in MEANING if isinstance(error, kind))
         raise ours(error.message, code=error.code, next=error.next) from error
+
+
+def find(rt: Runtime, asked: str) -> Node:
+    """The workflow or node that a person means by an id, its beginning or end, or KEY=VALUE of a subject.
+
+    UsageError: there is none (with near ones), or several (which are listed).
+    """
+    from engine import workflows
+
+    words = asked if "=" in asked else asked.strip().lower()
+    try:
+        return workflows.resolve_id(rt, words)
+    except errors.NotFound:
+        raise _unknown(rt, asked) from None
+    except errors.Ambiguous as several:
+        found = rt.store.by_ids(several.ids).values()
+        lines = [f"  {n.tail}  {n.name}  {n.subject or f'{n.ss}/{n.cs}'}"[:120] for n in found]
+        raise UsageError(
+            f"{shown(asked)} fits several:\n" + "\n".join(lines),
+            code="ambiguous",
+            next="say the whole id, or more of it",
+        ) from None
+
+
+def _unknown(rt: Runtime, asked: str) -> UsageError:
+    from engine import workflows
+    from engine.model import Search
+
+    recent = workflows.list_workflows(rt, None, Search(per_page=RECENT))
+    near = nearest(asked[-8:].lower(), [n.tail for n in recent])
+    hint = f": did you mean {' or '.join(near)}?" if near else ""
+    return UsageError(f"no workflow or node {shown(asked)}{hint}", code="not-found", next="bbctl wf list")
+
+
+def client_for(rt: Runtime, named: str | None) -> ClientRecord:
+    """The client that is meant: by name or id, or the only one. UsageError otherwise."""
+    from engine import workflows
+
+    known = workflows.list_clients(rt)
+    if named is not None:
+        found = [c for c in known if named in (c.name, c.id)]
+        if found:
+            return found[0]
+        near = nearest(named, [c.name for c in known])
+        hint = f": did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"no client {shown(named)}{hint}", code="unknown-client", next="bbctl client list")
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise UsageError("there is no client yet", code="no-client", next="bbctl client add NAME")
+    names = ", ".join(c.name for c in known)
+    raise UsageError(
+        f"there are several clients: {names}", code="which-client", next="the same command with --client NAME"
+    )
