@@ -89,7 +89,7 @@ def _process_missing(case: Case) -> Iterator[Trouble]:
     f, service = case.seen.facts, case.seen.service
     restart = f"bbctl restart {case.host.short}"
     if f.status == "ok" and f.process == "stopped":
-        last = next((x for x in reversed(case.seen.lines) if x.text.strip()), None)
+        last = next((x for x in reversed(case.seen.lines) if x.dated), None)
         said = {"process": "none matches", "log": f'last word "{last.text.strip()[:160]}"' if last else "says nothing"}
         yield _trouble(
             "critical",

@@ -185,28 +185,27 @@ def _act(
     return replace(done, outcome="refused" if sent.outcome == "denied" else "failed", error=why)
 
 
-def _wait(session: Session, proc: Proc, seconds: float, aim: Aim) -> dict[str, str]:
+def _wait(session: Session, proc: Proc, seconds: float, done: Killed) -> Killed:
     """Wait for the end: ended, zombie (its parent does not take note of it) or alive."""
     end = time.monotonic() + seconds
-    dead_since: float | None = None
+    reaped_by: float | None = None
     while True:
-        now = time.monotonic()
-        left = min(STEP, max(0.0, (REAPED if dead_since else end - now)))
+        left = max(0.0, min(STEP, end - time.monotonic()))
         ran = session.run(script(process.wait_gone(proc, left)), timeout=left + WITHIN, guard=True)
         said = process.understand_signal(ran.stdout)
+        now = time.monotonic()
         if said.outcome in ("gone", "changed"):
-            return {"outcome": "ended"}
-        if said.outcome == "zombie":
-            if dead_since is not None and now - dead_since >= REAPED:
-                return {"outcome": "zombie", "error": _parent(said.detail)}
-            dead_since = dead_since or now
+            return replace(done, outcome="ended")
         if said.outcome == "unclear":
-            return {"outcome": "failed", "error": ran.error or "the host does not answer any more"}
-        if time.monotonic() >= end and dead_since is None:
-            return {
-                "outcome": "alive", "error": f"still there after {seconds:.0f}s",
-                "next": f"bbctl kill {aim.host.short} --pid {proc.pid} -9",
-            }  # fmt: skip
+            return replace(done, outcome="failed", error=ran.error or "the host does not answer any more")
+        if said.outcome == "zombie":
+            reaped_by = reaped_by or now + REAPED
+            if now >= reaped_by:
+                return replace(done, outcome="zombie", error=_parent(said.detail))
+            time.sleep(0.2)
+        elif now >= end:
+            error, next = f"still there after {seconds:.0f}s", f"bbctl kill {done.aim.host.short} --pid {proc.pid} -9"
+            return replace(done, outcome="alive", error=error, next=next)
 
 
 def _parent(pid: str) -> str:

@@ -191,6 +191,7 @@ class Line:
     earliest: float | None = None
     latest: float | None = None
     offset: int = 0
+    dated: bool = False  # by a date of its own
 
 
 def lines(found: Tail, zone: Zone) -> list[Line]:
@@ -203,11 +204,9 @@ def lines(found: Tail, zone: Zone) -> list[Line]:
         whole = (number > 0 or found.start == 0) and (number < len(pieces) - 1)
         if whole:
             text = piece.decode("utf-8", "replace").rstrip("\r")
-            span = written(text, zone) or span
-            made.append(Line(text=text, earliest=span and span[0], latest=span and span[1], offset=offset))
+            own = written(text, zone)
+            span = own or span
+            early, late = span or (None, None)
+            made.append(Line(text=text, earliest=early, latest=late, offset=offset, dated=own is not None))
         offset += len(piece) + 1
     return made
-
-
-def last_dated(found: Sequence[Line]) -> Line | None:
-    return next((line for line in reversed(found) if line.earliest is not None), None)

@@ -310,7 +310,7 @@ set -- {who}
 tenths={tenths}
 while :; do
   said=$(/bin/sh -c {check} sh "$@" 2>/dev/null); code=$?
-  case $code in 3|4) break;; esac
+  case $code in 3|4|5) break;; esac
   [ $tenths -gt 0 ] || break
   tenths=$((tenths - 2))
   sleep 0.2
@@ -320,7 +320,8 @@ printf 'signal %s wait %s\n' "$code" "$said"
 
 
 def wait_gone(proc: Proc, seconds: float) -> str:
-    """Shell text that waits until the process is gone, at most `seconds`; answers like `signal`: sent means it still lives."""
+    """Shell text that waits until the process is gone, at most `seconds`; answers like `signal`: sent means it still
+    lives. A zombie is told at once."""
     return _WAIT.format(who=_who(proc), check=quote(_CHECK), tenths=max(0, round(seconds * 10)))
 
 

@@ -103,6 +103,31 @@ class Site:
     def fleet(self) -> Fleet:
         return self.farm.fleet(*(m.host for m in self.members))
 
+    def inventory(self) -> Path:
+        """The same as a file, for the installed command. (All hosts are this machine here: one lock for all.)"""
+        path = self.farm.folder / "inventory.yml"
+        lines = [
+            "site: test", "ssh:", f"  user: {getpass.getuser()}", f"  port: {self.farm.port}", "  connect_timeout: 3s",
+            f"  identity_file: {self.farm.key}", f"  known_hosts: {self.farm.known_hosts}",
+            "groups:", "  workers:", f"    hosts: [{', '.join(m.host.name for m in self.members)}]", "    services: [jboss]",
+            "    vip: backbeat", "hosts:",
+        ]  # fmt: skip
+        for m in self.members:
+            words = f"root: {m.folder}, instance: {m.instance}, web: '{m.port}'"
+            lines += [f"  {m.host.name}:", f"    address: {m.host.address}", f"    vars: {{{words}}}"]
+        lines += [
+            "services:", "  jboss:", f"    start: [{sys.executable}, '{STAND_IN}']", "    stop: [/bin/false]",
+            "    process: {match: 'org\\.jboss\\.Main -c {instance}', user: '{user}'}", "    log: '{root}/server.log'",
+            "    started: Started in", "    stopped: JBoss .*stopped", "    hang: {after: 'stopp?ing hornetq', within: 500ms}",
+            "    stop_timeout: 3s", "    thread_dump: sigquit",
+            "    health: {url: 'http://{address}:{web}/health', expect: '\"status\": *\"OK\"'}",
+            "vips:", "  backbeat:", "    drain: {kind: file, path: '{root}/heartbeat.txt', settle: 200ms}",
+            f"lock: {{path: '{self.farm.folder}/lock/lock'}}",
+        ]  # fmt: skip
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o600)
+        return path
+
 
 @contextmanager
 def site(folder: Path, count: int = 1) -> Iterator[Site]:

@@ -1,0 +1,100 @@
+"""What is wrong, with proof and the next command: one look at hosts (and at the rest of their pools), judged by the checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bbctl import checks, journal
+from bbctl.checks import CHECKS, Case, Pool, Trouble
+from bbctl.look import Seen, look_closely
+from bbctl.model import Fleet, Host, RunRecord
+from bbctl.signatures import Signature, read_folder
+from bbctl.ssh import Transport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """`seen`: the hosts that were asked about; `pools` by (vip, service). `seconds`: how long the look took."""
+
+    site: str
+    troubles: tuple[Trouble, ...]
+    seen: tuple[Seen, ...]
+    pools: Mapping[tuple[str, str], Pool]
+    at: float
+    seconds: float
+
+
+def diagnose(
+    transport: Transport,
+    fleet: Fleet,
+    hosts: Sequence[Host],
+    *,
+    signatures: Sequence[Signature],
+    home: Path | None = None,
+    names: Sequence[str] = tuple(CHECKS),
+) -> Diagnosis:
+    """Look and judge. Changes nothing; what a host does wrong is a finding, never an error. `home`: where earlier runs are."""
+    began, at = time.monotonic(), time.time()
+    found = look_closely(transport, _with_pools(fleet, hosts), known=fleet.hosts)
+    pools = checks.pools(found)
+    asked = {h.name for h in hosts}
+    mine = [s for s in found if s.host.name in asked]
+    before = _before(home, at)
+    troubles: list[Trouble] = []
+    known: set[str] = set()
+    for seen in mine:
+        vip = seen.service.vip
+        case = Case(
+            seen=seen,
+            signatures=signatures,
+            pool=pools.get((vip.name, seen.service.name)) if vip else None,
+            before=before.get(seen.host.name),
+        )
+        troubles += checks.judge(case, names, first=seen.host.name not in known)
+        known.add(seen.host.name)
+    return Diagnosis(
+        site=fleet.site,
+        troubles=tuple(checks.in_order(troubles)),
+        seen=tuple(mine),
+        pools={key: pool for key, pool in pools.items() if any(_in(s, key) for s in mine)},
+        at=at,
+        seconds=time.monotonic() - began,
+    )
+
+
+def known_signatures(playbooks: Path, shipped: Path) -> list[Signature]:
+    """The site's own where it has any, else the shipped ones. Raises ConfigError."""
+    own = playbooks / "signatures"
+    return read_folder(own if own.is_dir() else shipped / "signatures")
+
+
+def _with_pools(fleet: Fleet, hosts: Sequence[Host]) -> list[Host]:
+    """The hosts, and whoever shares a VIP with them: whether a host is missed depends on the others."""
+    vips = {(s.vip.name, s.name) for h in hosts for s in h.services if s.vip and s.vip.drain}
+    others = [h for h in fleet.hosts.values() if any(s.vip and (s.vip.name, s.name) in vips for s in h.services)]
+    return list({h.name: h for h in [*hosts, *others]}.values())
+
+
+def _in(seen: Seen, key: tuple[str, str]) -> bool:
+    return seen.service.vip is not None and (seen.service.vip.name, seen.service.name) == key
+
+
+def _before(home: Path | None, now: float) -> dict[str, str]:
+    """The last run on each host within a day, in words."""
+    words: dict[str, str] = {}
+    for run in journal.every(home) if home is not None else ():
+        if now - run.started > 86400:
+            break
+        for row in run.hosts:
+            words.setdefault(row.host, _run_words(run, row.host))
+    return words
+
+
+def _run_words(run: RunRecord, host: str) -> str:
+    row = next(r for r in run.hosts if r.host == host)
+    at = time.strftime("%H:%M", time.gmtime(run.started))
+    step = f" at {row.steps[-1].step}" if row.outcome in ("failed", "interrupted") and row.steps else ""
+    return f"{at} UTC {run.operator} {run.kind} ({run.run}, {row.outcome}{step})"
