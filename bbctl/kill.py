@@ -176,9 +176,8 @@ def _act(
         case "sent":
             if signal not in ENDS:
                 return done
-            return replace(
-                done, **_wait(transport.open(host), proc, KILLED if signal == "KILL" else own.stop_timeout, aim)
-            )
+            limit = KILLED if signal == "KILL" else own.stop_timeout
+            return _wait(transport.open(host), proc, limit, done)
         case "changed":
             return replace(done, outcome="refused", error=f"{sent.detail}: nothing was signalled")
     why = sent.detail or ran.error or "the host did not say whether it was sent"
