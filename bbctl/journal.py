@@ -2,9 +2,9 @@
 
 `$BBCTL_HOME/runs/RUN/journal.jsonl` is the truth: one JSON line an event, synced to disk before the act that it
 announces. The process that carries a run out holds an flock on it; when that process dies, however it dies, the kernel
-lets go, and `resume` may go on. `record.json` beside it is the same, folded, for other programs; it is there only while nobody is at work on the
-run, so it is never behind. The journal holds the
-token that owns the locks on the hosts, so it is readable by its owner alone.
+lets go, and `resume` may go on. `record.json` beside it is the same, folded, for other programs; it is there only while
+nobody is at work on the run, so it is never behind. The journal holds the token that owns the locks on the hosts, so it
+is readable by its owner alone.
 
 Events: `begin` (what was asked for), `resume` (a new holder, a new token), `intent` (about to do a step), `step` (done),
 `note` (facts of a host: old process, hung, killed pid, evidence), `host` (its outcome), `end`.

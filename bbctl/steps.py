@@ -39,7 +39,9 @@ def drain(w: Work, args: Args) -> Done:
 def _lease(w: Work) -> None:
     """A host that is drained for its own sake says by whom, why and how long; any other drain ends with its run."""
     if w.job.procedure.goal == "drained":
-        text = lease.write(operator=w.operator, run=w.journal.run, reason=w.job.reason, seconds=w.job.lease)
+        text = lease.write(
+            w.host.lock, operator=w.operator, run=w.journal.run, reason=w.job.reason, seconds=w.job.lease
+        )
         if (ran := w.act(text)).status != "ok":
             raise StepFailed(f"out of the VIP, but the lease could not be written: {ran.err.strip() or ran.error}")
 
@@ -84,7 +86,7 @@ def stop(w: Work, args: Args) -> Done:
         if seen.process == "hung" or spent >= w.service.stop_timeout:
             _hung(w)
             if seen.command.state == "running":
-                w.act(commands.end(name, run=w.journal.run, spare=seen.proc, run_as=w.service.run_as))
+                w.act(commands.end(w.host.lock, name, run=w.journal.run, spare=seen.proc, run_as=w.service.run_as))
             why = _last_word(seen) if seen.process == "hung" else f"still there after {format_duration(spent)}"
             return Done("failed", f"hangs: {why}")
 
@@ -236,7 +238,7 @@ def undrain(w: Work, args: Args) -> Done:
     try:
         w.gate.enter(w.act)
         w.note(vip="in")
-        w.act(lease.remove())
+        w.act(lease.remove(w.host.lock))
         if w.gate.drain.kind != "haproxy":  # HAProxy was seen to serve; of the others only the time is known
             w.pause(w.gate.drain.settle)
         if w.new is not None and same(w, w.look()).proc is None:
@@ -257,7 +259,7 @@ def out_again(w: Work) -> str:
 
 
 def _launch(w: Work, name: str, argv: tuple[str, ...]) -> None:
-    ran = w.act(commands.launch(name, argv, run=w.journal.run, run_as=w.service.run_as))
+    ran = w.act(commands.launch(w.host.lock, name, argv, run=w.journal.run, run_as=w.service.run_as))
     if ran.status != "ok" or not ran.stdout.startswith(b"launched"):
         raise StepFailed(f"the command could not be launched: {ran.err.strip() or ran.out.strip() or ran.error}")
 

@@ -109,7 +109,7 @@ class Watch:
             parts["log"] = logs.tail(own.log, run_as=own.run_as, start=again, window=window)
             parts["zone"] = "date +%z"
         if verb:
-            parts["command"] = commands.poll(f"{own.name}.{verb}", run=self._run)
+            parts["command"] = commands.poll(self.host.lock, f"{own.name}.{verb}", run=self._run)
         return parts
 
     def _remember(self, tail: logs.Tail, offset: str, now: float) -> None:

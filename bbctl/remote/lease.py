@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from urllib.parse import quote as percent
 from urllib.parse import unquote
 
+from bbctl.model import Lock
 from bbctl.remote.shell import quote
 
 _WRITE = r"""
 umask 077
-f="$HOME/.bbctl/drained"
-mkdir -p -m 700 -- "$HOME/.bbctl" || exit 1
+f={folder}/drained
+mkdir -p -m 700 -- {folder} || exit 1
 now=$(date +%s)
 printf 'operator %s\nrun %s\nreason %s\nsince %s\nuntil %s\n' {operator} {run} {reason} "$now" {until} > "$f.new" || exit 1
 mv -f -- "$f.new" "$f"
@@ -29,21 +30,31 @@ class Lease:
     until: float | None
 
 
-def write(*, operator: str, run: str, reason: str, seconds: float | None) -> str:
+def beside(lock: Lock) -> str:
+    """The folder of a host's lock, as a word for its shell."""
+    folder = lock.path.rpartition("/")[0] or "/"
+    return '"$HOME"' + (f"/{quote(folder[2:])}" if folder != "~" else "") if folder.startswith("~") else quote(folder)
+
+
+def write(lock: Lock, *, operator: str, run: str, reason: str, seconds: float | None) -> str:
     """Shell text that leaves the lease on the host."""
     until = f"$((now + {round(seconds)}))" if seconds is not None else "-"
     words = {"operator": operator, "run": run, "reason": reason}
-    return _WRITE.format(until=until, **{key: quote(percent(text, safe=" @.,:") or "-") for key, text in words.items()})
+    return _WRITE.format(
+        folder=beside(lock),
+        until=until,
+        **{key: quote(percent(text, safe=" @.,:") or "-") for key, text in words.items()},
+    )
 
 
-def remove() -> str:
+def remove(lock: Lock) -> str:
     """Shell text that takes the lease away; none there is fine."""
-    return 'rm -f -- "$HOME/.bbctl/drained"'
+    return f"rm -f -- {beside(lock)}/drained"
 
 
-def read() -> str:
+def read(lock: Lock) -> str:
     """Shell text that prints the lease, if there is one."""
-    return 'cat -- "$HOME/.bbctl/drained" 2>/dev/null || :'
+    return f"cat -- {beside(lock)}/drained 2>/dev/null || :"
 
 
 def understand(output: bytes) -> Lease | None:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bbctl.model import Proc
+from bbctl.model import Lock, Proc
+from bbctl.remote.lease import beside
 from bbctl.remote.shell import as_user, join, quote
 
 SHOWN = 2000  # bytes from the end of a command's output that travel with every poll
@@ -29,7 +30,7 @@ printf '%s\n' $? > "$base.new" && mv -f -- "$base.new" "$base.exit"
 # Without --fork the shell's own `&` must do: it makes the command deaf to INT and QUIT, as any init script would.
 _LAUNCH = r"""
 umask 077
-base="$HOME/.bbctl/commands"
+base={folder}
 mkdir -p -m 700 -- "$base" || exit 1
 base="$base"/{name}
 rm -f -- "$base.pid" "$base.exit" "$base.out" "$base.new"
@@ -47,7 +48,7 @@ echo 'not launched: its wrapper did not come up within 2 s'
 exit 1
 """
 _POLL = r"""
-base="$HOME/.bbctl/commands"/{name}
+base={folder}/{name}
 run= pid= ticks=
 [ ! -e "$base.pid" ] || read -r run pid ticks < "$base.pid"
 alive() {{
@@ -113,25 +114,36 @@ class Command:
         return lines[-1][:300] if lines else ""
 
 
+def _folder(lock: Lock) -> str:
+    """Beside the lock: what is shared or not between hosts is then the same for both."""
+    return beside(lock) + "/commands"
+
+
 def words(argv: Sequence[str], run_as: str | None) -> tuple[str, ...]:
     """The words that are run, `sudo` in front where the service runs as another user."""
     return as_user(run_as, argv)
 
 
-def launch(name: str, argv: Sequence[str], *, run: str, run_as: str | None) -> str:
+def launch(lock: Lock, name: str, argv: Sequence[str], *, run: str, run_as: str | None) -> str:
     """Shell text that starts a command of this run and does not wait for its end. `name`: service and verb, as in `jboss.start`."""
-    return _LAUNCH.format(name=quote(name), wrap=quote(_WRAP), run=quote(run), text=quote(join(words(argv, run_as))))
+    return _LAUNCH.format(
+        folder=_folder(lock), name=quote(name), wrap=quote(_WRAP), run=quote(run), text=quote(join(words(argv, run_as)))
+    )
 
 
-def poll(name: str, *, run: str) -> str:
+def poll(lock: Lock, name: str, *, run: str) -> str:
     """Shell text that says how the command of this run stands, and the end of its output."""
-    return _POLL.format(name=quote(name), run=quote(run)) + _SHOW.format(run=quote(run), shown=SHOWN)
+    return _POLL.format(folder=_folder(lock), name=quote(name), run=quote(run)) + _SHOW.format(
+        run=quote(run), shown=SHOWN
+    )
 
 
-def end(name: str, *, run: str, spare: Proc, run_as: str | None) -> str:
+def end(lock: Lock, name: str, *, run: str, spare: Proc, run_as: str | None) -> str:
     """Shell text that ends this run's command where it still runs, its session only, never `spare` or its children."""
     killer = join(as_user(run_as, ("kill",)))
-    return _POLL.format(name=quote(name), run=quote(run)) + _END.format(run=quote(run), spare=spare.pid, kill=killer)
+    return _POLL.format(folder=_folder(lock), name=quote(name), run=quote(run)) + _END.format(
+        run=quote(run), spare=spare.pid, kill=killer
+    )
 
 
 def understand(output: bytes) -> Command:
