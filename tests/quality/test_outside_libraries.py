@@ -32,6 +32,8 @@ KNOW_THE_ENGINE = (
     "bbctl/cli/engine.py",
     "bbctl/cli/workflow.py",
     "bbctl/cli/steer.py",
+    "bbctl/cli/launch.py",
+    "bbctl/cli/regroup.py",
     "bbctl/cli/serve.py",
     "bbctl/cli/work.py",
     "bbctl/cli/client.py",

@@ -1,0 +1,112 @@
+"""`bbctl workflow start` and `signal`: what gives the engine work. Neither asks; both may be said twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bbctl.cli.engine import client_for, find, runtime
+from bbctl.cli.front import Call
+from bbctl.cli.workflow import Id
+from bbctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine.model import NewNode
+
+Data = Annotated[str | None, typer.Option("--data", metavar="JSON", help="What its client is handed, as client_data.")]
+
+
+def start(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the workflow.")],
+    subject: Annotated[
+        str, typer.Option("--subject", metavar="JSON", help="What it is about; tells it from its like.")
+    ],
+    decider: Annotated[
+        str | None, typer.Option("--decider", metavar="NAME", help="Who decides, for its client.")
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option("--client", metavar="NAME", help="Whose it is; default: the only client.")
+    ] = None,
+    signal: Annotated[str | None, typer.Option("--signal", metavar="NAME", help="Send it this signal.")] = None,
+    data: Data = None,
+) -> None:
+    """Create a workflow, and signal it. The same line twice is one workflow and one signal.
+
+    \b
+    Examples:
+      bbctl wf start vat-invoice --subject '{"invoice": 4711}' --signal new --data '{"amount": 12}'
+      bbctl wf start report --subject '"2026-11"' --client accounting
+    """
+    from engine import present, workflows
+
+    call: Call = ctx.obj
+    about = read_json("--subject", subject)
+    if data is not None and signal is None:
+        raise UsageError("--data goes with --signal NAME", next="bbctl wf start --help")
+    new = _signal(signal, data) if signal is not None else None
+    with runtime(call) as rt:
+        owner = client_for(rt, client)
+        root = workflows.create_workflow(rt, owner.id, name=name, subject=about, decider=decider)
+        sent = None
+        if new is not None:
+            key = "start:" + hashlib.sha256(json.dumps([new.name, new.data], sort_keys=True).encode()).hexdigest()
+            sent = workflows.signal(rt, owner.id, root.id, new, key=key)
+        value = present.workflow(root) | ({"signal": present.node(sent, root)} if sent else {})
+    said = f" · signal {sent.name} {sent.tail}" if sent else ""
+    call.show(
+        value,
+        lambda: f"{root.name} {root.tail} {root.subject} · {owner.name}{said}\nnext     bbctl wf show {root.tail} -w",
+    )
+
+
+def signal(
+    ctx: typer.Context,
+    id: Id,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the signal.")],
+    data: Data = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="K", help="The same key twice is one signal.")] = None,
+) -> None:
+    """Send a workflow a signal.
+
+    \b
+    Examples:
+      bbctl wf signal invoice=4711 paid
+      bbctl wf signal 8c1f03a2 paid --data '{"amount": 12}' --key bank-20261124-17
+    """
+    from engine import present, workflows
+
+    call: Call = ctx.obj
+    new = _signal(name, data)
+    with runtime(call) as rt:
+        root = rt.store.by_ids([wf := find(rt, id).wf])[wf]
+        sent = workflows.signal(rt, root.client, root.id, new, key=key)
+        value = present.node(sent, root)
+    call.show(
+        value,
+        lambda: f"signal {sent.name} {sent.tail} · {root.name} {root.tail}\nnext     bbctl wf show {root.tail} -w",
+    )
+
+
+def _signal(name: str, data: str | None) -> NewNode:
+    from engine.model import NewNode
+
+    return NewNode(name=name, type="decision", data={} if data is None else read_json("--data", data))
+
+
+def read_json(option: str, text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        said = str(error) if not isinstance(error, UnicodeError) else "a lone surrogate"
+        raise UsageError(
+            f"{option} is no JSON: {said}", next=f"""{option} '{{"invoice": 4711}}' (or '"text"' for a text)"""
+        ) from None
+    return value
