@@ -91,7 +91,9 @@ def down(ctx: typer.Context) -> None:
 def demo(
     ctx: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up afterwards.")] = False,
-    invoices: Annotated[int, typer.Option("--invoices", metavar="N", min=1, max=2000, help="How many workflows.")] = 100,
+    invoices: Annotated[
+        int, typer.Option("--invoices", metavar="N", min=1, max=2000, help="How many workflows.")
+    ] = 100,
 ) -> int:
     """The whole story in two minutes: a lab, a hundred invoices on their way, one worker that hangs on stop, and a rolling
     restart that finds it, saves evidence, kills it and goes on, while nothing is lost. Then the lab is taken down.
@@ -104,7 +106,9 @@ def demo(
     from bbctl.lab import demo as story
 
     call: Call = ctx.obj
-    result = story.run(call.settings.home(), invoices=invoices, keep=keep, stage=screens.Stage(quiet=call.output != "table"))
+    result = story.run(
+        call.settings.home(), invoices=invoices, keep=keep, stage=screens.Stage(quiet=call.output != "table")
+    )
     call.show(screens.result_row(result), lambda: screens.result(result))
     return 0 if result.good else 1
 

@@ -202,8 +202,7 @@ def _register(ground: Ground, urls: stores.StoreUrls) -> None:
                 notification_endpoint=f"{ground.client_url}/notification", decision_endpoint=f"{ground.client_url}/decision",
             )  # fmt: skip
         except BadRequest:
-            client = workflows.client_named(rt, CLIENT)
-            token = workflows.rotate_token(rt, client.id)
+            client, token = workflows.rotate_token(rt, workflows.client_named(rt, CLIENT).id)
     finally:
         rt.close()
     private(kept, json.dumps({"id": client.id, "token": token}))

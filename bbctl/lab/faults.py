@@ -63,7 +63,9 @@ def break_(ground: Ground, target: str, name: str) -> str:
     fault = known.get(name)
     if fault is None:
         said = ", ".join(known)
-        raise UsageError(f"{target} has no fault {name!r}{hint(name, known) or '.'} It has {said}", next="bbctl lab break --help")
+        raise UsageError(
+            f"{target} has no fault {name!r}{hint(name, known) or '.'} It has {said}", next="bbctl lab break --help"
+        )
     if host is not None and fault.act is not None:
         fault.act(host)
     else:
