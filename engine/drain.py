@@ -95,24 +95,29 @@ class Drain:
             return False
         self._refresh()
         self._read_roots()
+        idle = [h for h in self.held.values() if not h.flying]
+        alone = [h for h in idle if (h.node.tries or 0) >= CAREFUL][:1]
+        ops += (self._turn(alone, ops) if alone else []) or self._turn(idle, ops)
+        self._commit(ops)
+        self._follow(ops)
+        self.leases.set({id: h.node.rev for id, h in self.held.items()})
+        return bool(ops)
+
+    def _turn(self, turn: list[Held], before: list[Op]) -> list[Op]:
+        """What these nodes owe, then what they start as parents, until the slice is used; at most one change of each."""
         deadline = time.monotonic() + self.rt.settings.slice
-        busy = {op.change.id for op in ops}
-        alone = next((h for h in self.held.values() if not h.flying and (h.node.tries or 0) >= CAREFUL), None)
-        turn = [alone] if alone else [h for h in self.held.values() if not h.flying]
+        ops: list[Op] = []
+        busy = {op.change.id for op in before}
         for held in turn:
             if held.node._id not in busy and time.monotonic() < deadline:
                 ops += self._guarded(held, self._todos)
-        busy = {op.change.id for op in ops}
+        busy |= {op.change.id for op in ops}
         self._read_kids(turn)
         done: list[Held] = []
         for held in turn:
             if held.node._id in self.held and held.node._id not in busy and time.monotonic() < deadline:
                 ops += self._guarded(held, lambda h: self._parent(h, deadline, done))
-        ops += self._finished(done)
-        self._commit(ops)
-        self._follow(ops)
-        self.leases.set({id: h.node.rev for id, h in self.held.items()})
-        return bool(ops)
+        return ops + self._finished(done)
 
     def _guarded(self, held: Held, work: Callable[[Held], list[Op]]) -> list[Op]:
         """Our own mistake about one node must not stop the others: it is dropped, its lease runs out, its tries count."""

@@ -93,7 +93,8 @@ def described(error: BaseException) -> dict[str, Any]:
 def conclude(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
     """The event of an outcome, on the node's copy (started, or sent); gives the children to insert with it.
 
-    They are ready at once where their parent is done, and count with the commit that sets `gen` and not before.
+    They count with the commit that sets `gen` and not before: until then they are pending, with one line of history, and
+    nobody sees them.
     """
     if node.ss != "sent_to_client":
         events.send(node, ctx)
@@ -113,7 +114,7 @@ def conclude(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
         events.owe(node, "timeout")
         return children
     events.completed(node, ctx, outcome.response)
-    if fresh:  # no child but these, which are ready
+    if fresh:  # no child but these: pending ones below a parent that has begun with its children count as ready
         events.done(node, "mark")
     return children
 
@@ -123,7 +124,4 @@ def _children(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
         return []
     above = node.copy()
     above.gen = above.gen or token()
-    if not outcome.later:
-        above.ss = "processing_children"
-    new = outcome.children
-    return build.children([build.validated(one) for one in new], above, ctx)
+    return build.children([build.validated(one) for one in outcome.children], above, ctx)
