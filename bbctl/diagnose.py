@@ -35,10 +35,12 @@ def diagnose(
     signatures: Sequence[Signature],
     home: Path | None = None,
     names: Sequence[str] = tuple(CHECKS),
+    deadline: float | None = None,
 ) -> Diagnosis:
-    """Look and judge. Changes nothing; what a host does wrong is a finding, never an error. `home`: where earlier runs are."""
+    """Look and judge. Changes nothing; what a host does wrong is a finding, never an error. `home`: where earlier runs are.
+    A host that has not answered after `deadline` seconds counts as not answering."""
     began, at = time.monotonic(), time.time()
-    found = look_closely(transport, _with_pools(fleet, hosts), known=fleet.hosts)
+    found = look_closely(transport, _with_pools(fleet, hosts), known=fleet.hosts, deadline=deadline)
     pools = checks.pools(found)
     asked = {h.name for h in hosts}
     mine = [s for s in found if s.host.name in asked]

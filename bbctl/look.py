@@ -56,12 +56,19 @@ def look(
 
 def look_closely(
     transport: Transport, hosts: Sequence[Host], *, known: Mapping[str, Host], service: str | None = None,
-    width: int = 32, report: Callable[[str], None] | None = None,
+    width: int = 32, report: Callable[[str], None] | None = None, deadline: float | None = None,
 ) -> list[Seen]:  # fmt: skip
-    """As `look`, with what the facts were concluded from. A host that cannot be looked at is a fact too: nothing raises."""
+    """As `look`, with what the facts were concluded from. A host that cannot be looked at is a fact too: nothing raises.
+    After `deadline` seconds in all, a host that has not answered counts as `timeout`."""
     eye = _Eye(transport=transport, known=known, service=service)
-    seen = fanout(hosts, eye.host, width=width, report=None if report is None else lambda name, _: report(name))
-    return [one for host in hosts for one in seen[host.name]]
+    told = None if report is None else lambda name, _: report(name)
+    seen = fanout(hosts, eye.host, width=width, report=told, deadline=deadline)
+    return [one for host in hosts for one in seen.get(host.name) or _late(host, service, deadline)]
+
+
+def _late(host: Host, service: str | None, deadline: float | None) -> list[Seen]:
+    error = f"no answer within the {deadline:g}s for all hosts"
+    return [Seen(host=host, service=s, facts=_blind(host, s, "timeout", error)) for s in services_of(host, service)]
 
 
 def services_of(host: Host, service: str | None) -> tuple[Service, ...]:

@@ -12,6 +12,7 @@ from bbctl.remote.machine import Machine
 from bbctl.render import screen
 from bbctl.render.plain import stamp
 from bbctl.render.screen import safe
+from bbctl.sweep import Row
 
 LEGEND = {1: "bleeding money", 2: "money is being lost", 3: "could be losing money", 4: "future money", 5: "low"}
 
@@ -82,6 +83,36 @@ def machine_words(box: Machine | None, offset: float) -> list[str]:
 
 
 # -- sweep -----------------------------------------------------------------------------------------------------
+
+
+def sweep_row(row: Row, *, silenced: bool) -> dict[str, Any]:
+    """One check of one target as programs get it."""
+    return {
+        "id": row.id,
+        "target": row.target,
+        "state": row.state,
+        "severity": row.severity,
+        "since": stamp(row.since),
+        "title": row.title,
+        "evidence": [{"label": label, "text": said} for label, said in row.evidence],
+        "runbook": row.runbook,
+        "next": row.next,
+        "change": row.change,
+        "sweeps": row.sweeps,
+        "silenced": silenced,
+    }
+
+
+def page(row: Row) -> str:
+    """A page, to be read on a telephone: what, since when, the proof, the command to type."""
+    seen = "" if row.sweeps == 1 else f", seen by {row.sweeps} sweeps"
+    lines = [f"[{row.severity}] {row.target}: {row.title}", f"since   {screen.clock(row.since)} UTC{seen}"]
+    lines += [f"{label:<7} {said}" for label, said in row.evidence]
+    lines.append(f"type    {row.next}")
+    if row.runbook:
+        lines.append(f"runbook RUNBOOK.md#{row.runbook}")
+    return safe("\n".join(lines))
+
 
 NAGIOS = {"ok": "OK", "warning": "WARNING", "critical": "CRITICAL", "unknown": "UNKNOWN"}
 
