@@ -140,11 +140,9 @@ def _i18(b: Builder) -> Node:
 
 
 def _i19(b: Builder) -> Node:
+    """It waits for a node that holds it back, which waits behind it."""
     first = b.parent(links=True)
-    second = b.node("ready/ready")
-    second.link = first.id
-    b.node("ready/ready", under=first, link=None)
-    first.gen = "g"
+    b.node("ready/ready", link=first.id)
     return first
 
 
