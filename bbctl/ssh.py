@@ -22,6 +22,7 @@ import paramiko
 
 from bbctl.dial import NotLoggedIn, Wire, connect
 from bbctl.errors import ConfigError
+from bbctl.jump import last_hop
 from bbctl.knownhosts import KnownHosts, files
 from bbctl.login import STARTUPS, Client, Offer, Shown, agent_keys, read_key
 from bbctl.model import Fleet, Host, Ran, Ssh
@@ -156,9 +157,8 @@ class Transport:
 
     def _through(self, host: Host, jump: str, address: str, port: int, deadline: float) -> Wire:
         """A stream through the last of the jump hosts, each logged in to with its own key checks."""
-        *before, last = [hop.strip() for hop in jump.split(",")]
-        via = self._jump_host(host, last, ",".join(before) or None)
-        if via.name == host.name:  # a pattern of ssh_config that means the jump host itself too
+        via = last_hop(self._fleet, host, jump)
+        if via is None:
             return connect(address, port, deadline, self._now)
         try:
             session = self.open(via, within=deadline - self._now())
@@ -168,15 +168,6 @@ class Transport:
             raise NotLoggedIn(error.status, said, fingerprint=error.fingerprint, next=error.next) from error
         except OSError as error:
             raise NotLoggedIn("unreachable", f"through {via.name}: {error}", stage="connect") from error
-
-    def _jump_host(self, host: Host, words: str, before: str | None) -> Host:
-        """`[user@]name[:port]`: a host of the inventory, or one made of the words and the settings of `host`."""
-        rest, _, port = words.rpartition(":") if words.rpartition(":")[2].isdigit() else (words, "", "")
-        user, _, name = rest.rpartition("@")
-        known = self._fleet.hosts.get(name)
-        base = known.ssh if known else replace(host.ssh, port=22)
-        made = replace(base, jump=before, user=user or base.user, port=int(port) if port else base.port)
-        return replace(known, ssh=made) if known else Host(name=name, address=name, ssh=made)
 
     def _known_hosts(self, ssh: Ssh) -> KnownHosts:
         with self._lock:

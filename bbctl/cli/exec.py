@@ -42,6 +42,7 @@ def exec_(
       bbctl exec workers --shell -- 'df -h | tail -3'
       bbctl exec '*' --timeout 30s --outdir out -- cat /etc/os-release
     """
+    from bbctl.cli.audited import act
     from bbctl.errors import UsageError
     from bbctl.remote import shell as text
     from bbctl.render import answers, screen
@@ -73,8 +74,12 @@ def exec_(
             live.end(host.name)
         return ran
 
-    with Transport(call.fleet) as transport:
+    with (
+        act(call, targets={"hosts": [h.name for h in hosts]}, reason="") as outcome,
+        Transport(call.fleet) as transport,
+    ):
         rows, stopped = run_on_all(hosts, one, width=width)
+        outcome["said"] = answers.tally(rows)
     alone = live is not None and len(hosts) == 1  # all of it has been shown as it came
     if not alone or call.output != "table":
         call.show([answers.exec_row(r) for r in rows], lambda: answers.folded(rows), name="host")

@@ -13,7 +13,7 @@ import typer
 from bbctl.cli.front import Call, ServiceName
 
 if TYPE_CHECKING:
-    from bbctl.model import Host
+    from bbctl.model import Fleet, Host
 
 OneHost = Annotated[str, typer.Argument(metavar="HOST", help="The one host to log in to.")]
 
@@ -31,7 +31,7 @@ def shell(ctx: typer.Context, host: OneHost, service: ServiceName = None) -> Non
 
     call: Call = ctx.obj
     chosen = single(call.fleet, host)
-    words = ssh_words(chosen, folder_of(chosen, service), _alias(chosen))
+    words = ssh_words(call.fleet, chosen, folder_of(chosen, service))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("shell is for a terminal", next=f"bbctl exec {chosen.name} -- CMD")
     program = shutil.which("ssh")
@@ -57,28 +57,44 @@ def folder_of(host: Host, service: str | None) -> str | None:
     return next(iter(logs.values()), None)
 
 
-def ssh_words(host: Host, folder: str | None, alias: str | None) -> list[str]:
+def ssh_words(fleet: Fleet, host: Host, folder: str | None) -> list[str]:
     """The words of an OpenSSH client that knows the keys we know, asks nobody and forwards nothing."""
     from bbctl.remote.shell import quote
 
-    ssh = host.ssh
-    known = [str(path) for path in (ssh.known_hosts,) if path] + ["~/.ssh/known_hosts"]
+    words = [*_client(fleet, host), "-t", "--", host.address]
+    return words + ([f'cd {quote(folder)}; exec "${{SHELL:-sh}}" -l'] if folder else [])
+
+
+def _client(fleet: Fleet, host: Host) -> list[str]:
+    from bbctl.jump import last_hop
+    from bbctl.knownhosts import files
+
+    ssh, alias = host.ssh, _alias(host)
     options = {
         "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": " ".join(f'"{path}"' for path in known),
+        "UserKnownHostsFile": " ".join(f'"{path}"' for path in files(ssh.known_hosts)),
         "ConnectTimeout": str(max(1, round(ssh.connect_timeout))),
         "ForwardAgent": "no",
         "ForwardX11": "no",
         "UpdateHostKeys": "no",
-        **({"HostKeyAlias": alias} if alias else {}),
-        **({"IdentitiesOnly": "yes"} if ssh.identity_file else {}),
     }
-    words = ["ssh", "-F", str(ssh.config or "none"), "-t", "-l", ssh.user, "-p", str(ssh.port)]
-    words += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    if alias:
+        options["HostKeyAlias"] = alias
+    if ssh.identity_file:
+        options["IdentitiesOnly"] = "yes"
+    if hop := last_hop(fleet, host, ssh.jump) if ssh.jump else None:
+        options["ProxyCommand"] = _through(fleet, hop)
+    words = ["ssh", "-F", str(ssh.config or "none"), "-l", ssh.user, "-p", str(ssh.port)]
     words += ["-i", str(ssh.identity_file)] if ssh.identity_file else []
-    words += ["-J", ssh.jump] if ssh.jump else []
-    words += ["--", host.address]
-    return words + ([f'cd {quote(folder)}; exec "${{SHELL:-sh}}" -l'] if folder else [])
+    return words + [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+
+def _through(fleet: Fleet, hop: Host) -> str:
+    """The client that goes through a jump host: `-J` would ask there with none of our options."""
+    from bbctl.remote.shell import join
+
+    before, after = join(_client(fleet, hop)), join(["--", hop.address])
+    return f"{before.replace('%', '%%')} -W [%h]:%p {after.replace('%', '%%')}"
 
 
 def _alias(host: Host) -> str | None:

@@ -60,6 +60,7 @@ def trust(
       bbctl hosts trust workers
       bbctl hosts trust accounting-worker2 --replace     its key changed, and you know why
     """
+    from bbctl.cli.audited import act
     from bbctl.fanout import exit_over, fanout
     from bbctl.ssh import Transport
     from bbctl.targets import select
@@ -75,7 +76,10 @@ def trust(
         call.show({"dry_run": True, "plan": plan, "refusals": refusals}, lambda: "\n".join(lines) or "nothing to add")
         return 0
     _decide(call, looks, refusals)
-    _write(looks, replace)
+    wanted = {x.host.name: x.shown.key.fingerprint for x in looks if x.shown and x.wanted}
+    if wanted:
+        with act(call, targets=wanted, reason=reason or ""):
+            _write(looks, replace)
     done = [x.row(_outcome(x)) for x in looks]
     call.show(done, lambda: _screen(done))
     return exit_over(x.error.status if x.error else "ok" for x in looks)

@@ -78,8 +78,8 @@ class Desk:
         code, rows = self.json(*words)
         return code, {row["host"]: row["status"] for row in rows}
 
-    def terminal(self, *words: str, answer: bytes = b"") -> tuple[int, bytes]:
-        """On a terminal: the exit code and all that was shown; `answer` is typed when a question is asked."""
+    def terminal(self, *words: str, answer: bytes = b"", when: bytes = b"[y/N]") -> tuple[int, bytes]:
+        """On a terminal: the exit code and all that was shown; `answer` is typed when `when` has been shown."""
         pid, descriptor = pty.fork()
         if pid == 0:
             os.chdir(self.home)
@@ -92,7 +92,7 @@ class Desk:
                 except OSError:
                     break
                 shown += data
-            if answer and b"[y/N]" in shown:
+            if answer and when in shown:
                 os.write(descriptor, answer)
                 answer = b""
         _, status = os.waitpid(pid, 0)
@@ -327,3 +327,45 @@ def test_a_host_that_cannot_be_asked_is_in_the_result_and_the_others_are_trusted
     code, rows = desk.json("hosts", "trust", "h1,gone", "--yes")
     assert code == 1
     assert {row["host"]: row["outcome"] for row in rows} == {"h1": "trusted", "gone": "unreachable"}
+
+
+# -- an interactive login
+
+
+def test_a_shell_begins_in_the_log_folder_of_the_service(desk: Desk, hosts: Farm) -> None:
+    logs = desk.home / "logs of jboss"
+    logs.mkdir()
+    desk.inventory(
+        f"  desk: {{address: {hosts.addresses['h4']}, services: [jboss]}}\n"
+        f"services:\n  jboss: {{log: '{logs}/server.log'}}\n"
+    )
+    _, shown = desk.terminal("cdl", "desk", answer=b"pwd > found; exit\n", when=b"")
+    assert (logs / "found").exists(), shown
+    assert (logs / "found").read_text() == f"{logs}\n"
+
+
+def test_a_shell_on_a_host_with_an_unknown_key_is_refused_by_the_client_too(desk: Desk, hosts: Farm) -> None:
+    desk.inventory(known_hosts=desk.home / "empty")
+    commands = hosts.commands()
+    code, shown = desk.terminal("shell", "h1")
+    assert code != 0
+    assert b"Host key verification failed" in shown
+    assert hosts.commands() == commands
+
+
+def test_without_a_terminal_there_is_no_shell(desk: Desk) -> None:
+    code, said = desk.json("shell", "h1")
+    assert code == 2
+    assert said["error"]["next"] == "bbctl exec h1 -- CMD"
+
+
+def test_what_was_run_and_trusted_is_in_the_audit(desk: Desk) -> None:
+    desk.inventory(known_hosts=desk.home / "known")
+    desk.json("hosts", "trust", "h1", "--yes", "--reason", "new here")
+    desk.json("exec", "h1", "--", "true")
+    text = next((desk.home / "state").rglob("audit*")).read_text()
+    acts = [(e["act"], e["decision"], e["reason"]) for e in map(json.loads, text.splitlines())]
+    assert acts == [
+        ("hosts trust", "intent", "new here"), ("hosts trust", "result", "new here"),
+        ("exec", "intent", ""), ("exec", "result", ""),
+    ]  # fmt: skip
