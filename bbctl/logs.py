@@ -117,8 +117,8 @@ def read(
         emit(where.host.name, kept)
     if wanted.follow and ran.status == "timeout":
         return Read(status="ok", lines=sieve.passed)
-    error = None if ran.ok else errors.last or ran.error
-    return Read(status=ran.status, error=error, lines=sieve.passed)
+    said = None if ran.ok else errors.last or ran.error
+    return Read(status=ran.status, error=said, lines=sieve.passed)
 
 
 def _text(where: Source, wanted: Wanted, start: int | None) -> str:

@@ -42,6 +42,7 @@ KNOW_THE_ENGINE = (
     "bbctl/cli/engine.py",
     "bbctl/stores.py",
     "bbctl/storelook.py",
+    "bbctl/enginecheck.py",
     "bbctl/keeper.py",
     "bbctl/servers.py",
     "bbctl/storelook.py",
