@@ -65,6 +65,11 @@ class Hints:
         first = _words([got[1]]) if got else []
         return first + (self.pop(count - 1) if first and count > 1 else [])
 
+    def sentinel(self) -> bool | None:
+        """Is the key that we once left still there? It is left anew if not. None if Redis does not answer."""
+        left = self._try(lambda client: [client.set(f"{self.key}:sentinel", 1, nx=True)], None)
+        return None if left is None else not left[0]
+
     def depth(self) -> int:
         found: Any = self._try(lambda client: client.llen(self.key), 0)
         return int(found)

@@ -575,6 +575,29 @@ class Store:
             found = self.db.get_collection("workers", read_concern=ReadConcern("local")).find({"seen": {"$gte": since}})
             return [WorkerRecord(id=doc.pop("_id"), **doc) for doc in found]
 
+    def ticks(self) -> dict[str, Doc]:
+        """The periodic jobs' records: due, by, last, took, result, kept."""
+        with _wire():
+            return {doc["_id"]: doc for doc in self.db["periodic"].find({})}
+
+    def claim_tick(self, name: str, by: str, lease: int) -> Doc | None:
+        """The job's record, if its time has come by the database's clock and nobody else was faster; held for `lease` ms."""
+        jobs = self.db["periodic"]
+        due: Doc = {"_id": name, "$expr": {"$lte": ["$due", NOW]}}
+        claim: Doc = {"$set": {"due": {"$add": [NOW, lease]}, "by": by, "began": NOW}}
+        with _wire():
+            try:
+                jobs.update_one({"_id": name}, {"$setOnInsert": {"due": 0}}, upsert=True)
+            except DuplicateKeyError:
+                pass
+            return cast("Doc | None", jobs.find_one_and_update(due, [claim], return_document=True))
+
+    def finish_tick(self, name: str, by: str, due: int, **fields: Any) -> bool:
+        """Notes what came of it and when it is due again; False if the lease had run out and another holds it."""
+        with _wire():
+            done = self.db["periodic"].update_one({"_id": name, "by": by}, {"$set": {"due": due, "by": None, **fields}})
+            return bool(done.matched_count)
+
     def count_up(self, day: str, processed: int, failed: int) -> None:
         collection = self.db["counters"].with_options(write_concern=WriteConcern(1, j=False))
         with _wire():

@@ -26,7 +26,7 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
-from engine import heal
+from engine import heal, periodic
 from engine.drain import Drain
 from engine.errors import EngineError
 from engine.hints import connect
@@ -44,6 +44,8 @@ LEASE = 60.0
 PLAIN = 2.0
 """Seconds of the plain loop before Redis is asked again."""
 BEAT = 2.0
+PERIODIC = 2.0
+"""Seconds between two looks at the periodic jobs."""
 SWEEP = 2.0
 """Seconds a sweep lasts at most; the next goes on from there."""
 PR_SET_PDEATHSIG = 1
@@ -103,6 +105,8 @@ class Loop:
         self._beat_at = 0.0
         self._sweep_at = time.monotonic() + rt.settings.sweep_period
         self._swept = ""
+        self._periodic_at = 0.0
+        self._periodic = threading.Lock()
         self._counted = (0, 0)
         self.stop = False
 
@@ -135,6 +139,19 @@ class Loop:
         if now >= self._sweep_at:
             self._sweep_at = now + self._rt.settings.sweep_period
             threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+        if now >= self._periodic_at:
+            self._periodic_at = now + PERIODIC
+            threading.Thread(target=self._periodic_jobs, name="periodic", daemon=True).start()
+
+    def _periodic_jobs(self) -> None:
+        if not self._periodic.acquire(blocking=False):
+            return  # a long one is still under way
+        try:
+            periodic.run_due(self._rt, self.id)
+        except EngineError as error:
+            log.warning("periodic jobs: %s", error.message)
+        finally:
+            self._periodic.release()
 
     def _sweep(self) -> None:
         """Walks some of the unfinished nodes for what a bug, an import or an edit has left: the drain needs none of it."""

@@ -35,6 +35,13 @@ MEANING: tuple[tuple[type[errors.EngineError], type[BbctlError]], ...] = (
 
 def engine_settings(call: Call) -> Settings:
     """Where the stores are. With none named the embedded ones are started if need be, which is said once on stderr."""
+    known: Settings | None = vars(call).get("_stores")
+    if known is None:
+        known = vars(call)["_stores"] = _settings(call)
+    return known
+
+
+def _settings(call: Call) -> Settings:
     named = call.settings.stores()
     if named.mongo:
         return Settings(mongo_url=named.mongo, redis_url=named.redis)
