@@ -6,6 +6,7 @@ connections, and die with it: the kernel sees to that, and they look for themsel
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -21,6 +22,15 @@ FIRST_PAUSE = 0.2
 LAST_PAUSE = 30.0
 STEADY = 60.0
 """Seconds a worker must have lived for its end to count as the first again."""
+
+
+PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass
@@ -95,7 +105,8 @@ class Supervisor:
 
     def _start(self, child: Child, now: float) -> None:
         argv = [sys.executable, "-m", "engine.worker"]
-        child.process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=False)
+        # Between fork and exec, so that not even a worker that still imports outlives us; we have no thread that could mind.
+        child.process = subprocess.Popen(argv, stdin=subprocess.PIPE, preexec_fn=_die_with_parent)
         child.began = now
         assert child.process.stdin is not None
         try:

@@ -7,7 +7,6 @@ command line; ends by SIGTERM after what is under way, at once when its supervis
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import logging
@@ -48,7 +47,6 @@ PERIODIC = 2.0
 """Seconds between two looks at the periodic jobs."""
 SWEEP = 2.0
 """Seconds a sweep lasts at most; the next goes on from there."""
-PR_SET_PDEATHSIG = 1
 
 
 class NoPenalty(BaseDeathPenalty):
@@ -231,17 +229,10 @@ class Loop:
         self._rt.close()
 
 
-def die_with(supervisor: int) -> None:
-    """The kernel ends us when our supervisor ends, however it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        sys.exit(0)
-
-
 def main() -> None:
     told: dict[str, Any] = json.load(sys.stdin)
-    die_with(told["supervisor"])
+    if os.getppid() != told["supervisor"]:
+        return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(process)d %(message)s")
     logging.getLogger("engine").setLevel(told.get("log", "INFO"))
     logging.getLogger("rq").setLevel(logging.ERROR)

@@ -24,7 +24,7 @@ from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from engine.store import Store
 from tests.integration.engine_kit import Stub, act, named, outcomes, shape, stub_client
-from tests.integration.servers import Mongo, wait_for
+from tests.integration.servers import wait_for
 
 HANDLERS = Registry()
 LEASE = 0.15
