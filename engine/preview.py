@@ -60,10 +60,11 @@ def _brief(node: Node) -> dict[str, str]:
 
 
 def candidates(scene: Scene, root: Node, verb: str) -> list[Node]:
-    """The nodes that are probably meant where only the workflow was named; empty where none takes the verb."""
+    """The nodes that are probably meant where only the workflow was named; empty where nothing waits."""
     own = [n for n in scene.nodes.values() if n.wf == root.id and active(n) and not stale(scene, n)]
-    for status in LIKELY:
-        found = [n for n in own if n.ss == status and status in TAKES[verb]]
+    takers = [status for status in LIKELY if status in TAKES[verb]]
+    for status in (*takers, *LIKELY):  # one that does not take it is refused by name: better than not found
+        found = [n for n in own if n.ss == status]
         if found:
             return sorted(found, key=lambda n: n.seq)
     return []

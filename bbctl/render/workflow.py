@@ -321,7 +321,7 @@ def history(rows: Sequence[tuple[Node, HistoryLine]]) -> None:
     """Every pair each node has had, in the order of time."""
     lines = table("at", "node", "id", "server/client", "")
     for node, line in rows:
-        said = "" if line.response in (None, {}) else safe(str(line.response))[:100]
+        said = "" if line.response in (None, {}) else safe(json.dumps(line.response, ensure_ascii=False))[:100]
         word = "refused, changed nothing" if line.refused else ""
         lines.add_row(
             clock(line.at / 1000),

@@ -1,0 +1,190 @@
+"""What `why` and `stuck` find in a real database: the root cause, what is late, who shares a cause; periodic jobs and flushes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from engine import explain, periodic
+from engine.model import ClientRecord, Node
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.servers import Redis
+from tests.states import CLIENT, HOUR, MINUTE, Builder, State
+
+
+@pytest.fixture
+def rt(mongo_url: str) -> Iterator[Runtime]:
+    runtime = open_runtime(Settings(mongo_url=mongo_url))
+    runtime.store.add_client(ClientRecord(id=CLIENT, name="accounting"))
+    yield runtime
+    runtime.close()
+
+
+def building(rt: Runtime) -> Builder:
+    return Builder(rt.store.now())
+
+
+def write(rt: Runtime, builder: Builder, subject: Node) -> State:
+    rt.store.insert(builder.state.nodes)
+    return builder.of(subject)
+
+
+def with_client(builder: Builder, *, since: int, name: str = "send-to-bank") -> Node:
+    """A node that its client has had since then."""
+    wait = {
+        "sent": [1, since, 200],
+        "complete_by": builder.now + HOUR,
+        "due": builder.now + HOUR,
+        "do": {"timeout": True},
+    }
+    return builder.node("sent_to_client/received", name=name, history=[[since, "rr"], [since, "cc"]], **wait)
+
+
+def completed(builder: Builder, *, took: int, name: str = "send-to-bank") -> Node:
+    lines = [[builder.then, "rr"], [builder.then, "cc"], [builder.then + took, "ff"]]
+    return builder.node("complete/complete", name=name, history=lines)
+
+
+def test_why_follows_the_blocked_to_the_one_that_holds_them_up(rt: Runtime) -> None:
+    b = building(rt)
+    cause = with_client(b, since=b.now - 6 * HOUR)
+    b.node("ready/ready", name="archive")
+    last = b.node("ready/ready", name="notify-merchant")
+    write(rt, b, last)
+    answer = explain.why(rt, b.root, expected={})
+    assert answer.verdict == "late"
+    assert [r.node.id for r in answer.causes] == [cause.id]
+    assert [(r.node.name, r.because) for r in answer.followers] == [
+        ("archive", "waits for send-to-bank"),
+        ("notify-merchant", "waits for archive"),
+    ]
+    assert all(r.late for r in answer.reasons)
+    of_last = explain.why(rt, last, expected={})
+    assert of_last.verdict == "late"
+    assert [r.node.id for r in of_last.causes] == [cause.id]
+
+
+@pytest.mark.parametrize(
+    ("waited", "expected", "usual", "verdict"),
+    [
+        (4 * MINUTE, {}, None, "waiting"),
+        (6 * MINUTE, {}, None, "late"),
+        (6 * MINUTE, {}, MINUTE, "waiting"),
+        (9 * MINUTE, {}, 1_000, "late"),
+        (2_000, {"send-to-bank": 1.0}, None, "late"),
+        (HOUR, {"send-to-bank": 7200.0}, 1_000, "waiting"),
+        (9 * MINUTE, {"another": 1.0}, MINUTE, "waiting"),
+    ],
+)
+def test_a_wait_is_late_by_the_inventory_or_by_what_was_usual(
+    rt: Runtime, waited: int, expected: dict[str, float], usual: int | None, verdict: str
+) -> None:
+    """Without a word in the inventory: more than five minutes, and ten times the p95 of the step's completions."""
+    b = building(rt)
+    if usual is not None:
+        for _ in range(20):
+            completed(b, took=usual)
+    write(rt, b, with_client(b, since=b.now - waited))
+    assert explain.why(rt, b.root, expected=expected).verdict == verdict
+
+
+def test_a_finished_workflow_is_done_and_an_empty_one_too(rt: Runtime) -> None:
+    b = building(rt)
+    write(rt, b, completed(b, took=10))
+    assert explain.why(rt, b.root, expected={}).verdict == "done"
+    empty = building(rt)
+    rt.store.insert([empty.root])
+    answer = explain.why(rt, empty.root, expected={})
+    assert (answer.verdict, answer.reasons) == ("done", ())
+
+
+def test_a_node_held_up_by_a_link_is_explained_by_the_linked_workflow(rt: Runtime) -> None:
+    b = building(rt)
+    parent = b.parent(links=True)
+    write(rt, b, parent)
+    other = building(rt)
+    blocker = other.node("retries_exhausted/errored", retries=[0, 0])
+    linked = other.node("ready/ready", link=parent.id)
+    write(rt, other, linked)
+    answer = explain.why(rt, b.root, expected={})
+    assert answer.verdict == "needs-person"
+    assert answer.causes[0].node.id == blocker.id
+
+
+def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(rt: Runtime) -> None:
+    def failed(error: str) -> Node:
+        b = building(rt)
+        lines = [[b.then, "xe", f'{{"error":{{"message":"{error}"}}}}']]
+        return write(rt, b, b.node("retries_exhausted/errored", name="pay", retries=[0, 0], history=lines)).subject
+
+    timeouts = {failed("Bank timeout after 31 s").id, failed("Bank timeout after 44 s").id}
+    other = failed("No such account")
+    groups = explain.stuck(rt, expected={})
+    assert [len(g.nodes) for g in groups] == [2, 1]
+    assert set(groups[0].nodes) == timeouts
+    assert groups[1].nodes == (other.id,)
+    failed("Bank timeout after 7 s")
+    again = explain.stuck(rt, expected={}, group=groups[0].id)
+    assert [len(g.nodes) for g in again] == [3]
+    answer = explain.why(rt, rt.store.by_ids([groups[0].nodes[0]])[groups[0].nodes[0]], expected={})
+    assert (answer.causes[0].group, answer.same) == (groups[0].id, 3)
+
+
+def test_stuck_says_nothing_of_healthy_waits_and_keeps_young_ones_back_when_asked(rt: Runtime) -> None:
+    b = building(rt)
+    write(rt, b, with_client(b, since=b.now - 2 * MINUTE))
+    b = building(rt)
+    write(rt, b, b.node("paused/ready"))
+    assert [g.row.id for g in explain.stuck(rt, expected={})] == ["I14"]
+    assert explain.stuck(rt, expected={}, older=HOUR) == []
+
+
+def test_the_summary_counts_what_stands_still(rt: Runtime) -> None:
+    b = building(rt)
+    b.node("retries_exhausted/errored", retries=[0, 0])
+    b.node("started/ready", do={"start": True}, due=b.now - HOUR, mode="non_blocking")
+    write(rt, b, with_client(b, since=b.now - HOUR, name="slow"))
+    found = explain.health_summary(rt)
+    assert (found.needs_person, found.stuck, found.late, found.workers, found.due) == (1, 1, 1, 0, 1)
+    assert found.oldest >= 3600
+
+
+def test_a_tick_is_done_once_however_many_look(rt: Runtime) -> None:
+    done: list[str] = []
+    start = threading.Barrier(4)
+
+    def look(worker: str) -> None:
+        start.wait()
+        done.extend(periodic.run_due(rt, worker))
+
+    threads = [threading.Thread(target=look, args=(f"w{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == ["daily-report", "flush-check", "queue-log"]
+    ticks = periodic.ticks(rt)
+    assert all(t.last is not None and t.next is not None and t.next > t.last for t in ticks)
+    assert not any((t.result or "").startswith("failed") for t in ticks)
+
+
+def test_an_emptied_redis_is_seen_and_what_is_due_is_hinted_again(mongo_url: str, redis_server: Redis) -> None:
+    import redis
+
+    rt = open_runtime(Settings(mongo_url=mongo_url, redis_url=redis_server.url()))
+    job = next(j for j in periodic.JOBS if j.name == "flush-check")
+    with redis.Redis.from_url(redis_server.url()) as client:
+        client.flushall()
+        b = building(rt)
+        write(rt, b, b.node("started/ready", do={"start": True}, due=b.now - 1000))
+        assert "keeps" in job.run(rt, {}, 1)[0]
+        said, kept = job.run(rt, {"left": True}, 2)
+        assert (said, kept["flushes"]) == ("Redis keeps what it is told", [])
+        client.flushall()
+        said, kept = job.run(rt, kept, 3)
+        assert kept["flushes"] == [{"at": 3, "hinted": 1}]
+        assert rt.hints.pop(10) == [b.state.subject.id]
+    rt.close()
