@@ -11,10 +11,12 @@ from bbctl import child, inventory
 from bbctl.errors import Failed, UsageError
 from bbctl.lab import cluster, words
 from bbctl.lab.ground import Ground, LabHost
+from bbctl.lab.invoices import Batch
 from bbctl.near import hint
 from bbctl.ssh import Transport
 
 CLIENT = "client"
+LOOKED_AT = 5  # invoices sent to a client that was just broken: otherwise nothing would show it
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,12 @@ def break_(ground: Ground, target: str, name: str) -> str:
     else:
         folder = ground.client_folder / "faults" if host is None else host.faults
         (folder / name).touch(mode=0o600)
-    return f"{CLIENT if host is None else host.short}: {fault.about}"
+    if host is not None:
+        return f"{host.short}: {fault.about}"
+    batch = Batch(ground, LOOKED_AT, 0.5)
+    batch.start()
+    batch.wait()
+    return f"{CLIENT}: {fault.about}; {len(batch.sent)} invoices are on their way, to look at"
 
 
 def mend(ground: Ground, target: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bbctl.errors import Failed, UsageError
+from bbctl.lab.invoicing import NAME, STEPS
 from bbctl.servers import PORTS, private
 
 MOST = 20
@@ -175,6 +176,7 @@ def inventory(ground: Ground, *, mongo: str, redis: str) -> str:
         f"  {host.name}: {{address: {said(host.address)}, vars: {{folder: {said(str(host.folder))}}}}}"
         for host in ground.hosts
     )
+    expected = "\n".join(f"  {name}: 10s" for name in (NAME, *(step.name for step in STEPS)))
     return f"""\
 # Written by `bbctl lab up`. `bbctl -i lab …` means this file.
 site: lab
@@ -217,4 +219,6 @@ vips:
     address: {said(f"{ground.vip_address}:{ground.vip_port}")}
     drain: {{kind: file, path: "{{folder}}/public/heartbeat.txt", settle: 2s}}
     min_in_service: {max(0, ground.workers - 1)}
+expected:
+{expected}
 """

@@ -11,6 +11,7 @@ from typing import Any
 
 from bbctl.lab import cluster, invoicing
 from bbctl.lab.ground import Ground
+from bbctl.servers import private
 
 FIRST = 4711
 TRIES = 20
@@ -18,7 +19,7 @@ TRIES = 20
 
 @dataclass
 class Batch:
-    """`count` invoices, sent evenly over `seconds` by a thread of its own. Numbers go on where the ledger ends."""
+    """`count` invoices, sent evenly over `seconds` by a thread of its own. Their numbers are new ones."""
 
     ground: Ground
     count: int
@@ -30,9 +31,13 @@ class Batch:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        first = 1 + max((entry["invoice"] for entry in self._ledger()), default=FIRST - 1)
-        self._thread = threading.Thread(target=self._send, args=(first,), name="invoices", daemon=True)
+        self._thread = threading.Thread(target=self._send, args=(self._number(),), name="invoices", daemon=True)
         self._thread.start()
+
+    def wait(self) -> None:
+        """Until all are sent."""
+        if self._thread is not None:
+            self._thread.join()
 
     def stop(self) -> None:
         self._over.set()
@@ -60,6 +65,13 @@ class Batch:
                 key = (entry["invoice"], entry["step"])
                 seen[key] = seen.get(key, 0) + 1
         return len(seen), sum(1 for times in seen.values() if times > 1)
+
+    def _number(self) -> int:
+        """The first of `count` numbers that no batch has had."""
+        path = self.ground.client_folder / "next-invoice"
+        first = int(path.read_text("ascii")) if path.exists() else FIRST
+        private(path, str(first + self.count))
+        return first
 
     def _send(self, first: int) -> None:
         began = time.monotonic()

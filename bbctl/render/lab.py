@@ -79,11 +79,15 @@ class Stage:
             case "begin":
                 self._rows = {name: {"state": "waits"} for name in event["hosts"]}
             case "intent":
-                self._rows[host] = {"state": event["step"], "since": time.monotonic(), "word": ""}
+                self._rows[host] |= {"state": event["step"], "since": time.monotonic(), "word": ""}
             case "step" if event["outcome"] != "skipped":
                 self._step(host, event)
             case "host":
-                self._rows[host] = {"state": event["outcome"], "word": self._rows[host].get("killed", "")}
+                self._rows[host] |= {
+                    "state": event["outcome"],
+                    "since": None,
+                    "word": self._rows[host].get("killed", ""),
+                }
                 self._line(f"{host}  {event['outcome']}")
 
     def count(self, *, done: int, sent: int, total: int, errors: int | None) -> None:
