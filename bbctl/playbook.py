@@ -321,17 +321,16 @@ def _step(node: Node, values: Mapping[str, str]) -> Step | None:
     word = _known(node, words[0], line=node.lines[words[0]])
     rest = {k: v for k, v in node.items.items() if k in _MODIFIERS}
     facts: dict[str, str | None] = {"when": None, "unless": None}
+    left_out = False
     for name in ("when", "unless"):
         if (condition := rest.pop(name, None)) is not None:
-            fact, holds = _condition(condition, name, values)
-            if fact is None and holds != (name == "when"):
-                return None
-            facts[name] = fact
+            facts[name], holds = _condition(condition, name, values)
+            left_out |= facts[name] is None and holds != (name == "when")
     said = read(
         fill(Map(node.source, node.line, rest, node.lines), None, values), Record(what="a step", keys=_MODIFIERS)
     )
     args = _args(fill(node.items[word], KINDS[word].args, values), word)
-    return Step(kind=word, args=args, when=facts["when"], unless=facts["unless"], **said)
+    return None if left_out else Step(kind=word, args=args, when=facts["when"], unless=facts["unless"], **said)
 
 
 def _known(node: Node, word: str, *, line: int | None = None) -> str:

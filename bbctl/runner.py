@@ -26,8 +26,6 @@ from bbctl.plan import Job, Plan, Refusal, Target
 from bbctl.ssh import Transport
 from bbctl.work import Work
 
-BAD = ("failed", "interrupted")
-
 
 def look_and_plan(
     job: Job, hosts: Sequence[Host], *, fleet: Fleet, transport: Transport, run: str = "", first: Container[str] = ()
@@ -120,12 +118,13 @@ class Run:
             if refusal is not None:
                 return ("failed" if outcomes else "refused"), refusal.as_json()
             outcomes |= self._batch(batch, unreached, soak=strategy.soak if strategy.canary and number == 0 else 0.0)
-        words = set(outcomes.values())
-        return ("interrupted" if "interrupted" in words else "failed" if "failed" in words else "done"), None
+            if "interrupted" in outcomes.values():
+                return "interrupted", None
+        return ("failed" if "failed" in outcomes.values() else "done"), None
 
     def _enough(self, outcomes: Mapping[str, HostOutcome], *, canary: bool) -> bool:
         """Whether failures (or a failed canary) end the run here."""
-        failed = sum(o in BAD for o in outcomes.values())
+        failed = sum(o == "failed" for o in outcomes.values())
         return failed > (0 if canary else self.plan.job.strategy.max_failures)
 
     def _claim(self, names: Sequence[str]) -> Refusal | None:

@@ -1,0 +1,157 @@
+"""bbctl is killed, interrupted or loses its lock at every step of a restart: the journal is true and a resume completes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bbctl import journal
+from tests.integration.shop import Shop, finish, kill_at, shop
+
+STEPS = ("lock", "preflight", "drain", "settle", "stop", "start", "started", "health", "undrain", "unlock")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("pair"), 2) as made:
+        made.least = 1
+        made.write()
+        yield made
+
+
+@pytest.fixture
+def two(pair: Shop) -> Shop:
+    """Two hosts in the VIP, nothing called yet, no lock, a home of their own."""
+    for member in pair.members:
+        for name in ("hang", "unhealthy", "stop-blocks", "slow-script"):
+            member.flag(name, on=False)
+        member.heartbeat.touch()
+        (member.folder / "events").write_text("")
+        if member.pid is None:
+            member.up()
+            (member.folder / "events").write_text("")
+        for left in (pair.folder / f"user-{member.host.name}" / ".bbctl").glob("lock*"):
+            left.unlink()
+    return pair
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_killed_at_any_step_is_true_on_disk_and_is_completed_by_resume(
+    two: Shop, step: str, tmp_path: Path
+) -> None:
+    home, member = str(tmp_path / "home"), two.members[0]
+    before = member.pid
+    proc = two.popen("restart", "h1", "--yes", "--reason", "test", home=home)
+    assert kill_at(proc, two, step, home=home)
+    proc.communicate(timeout=10)
+
+    run = two.runs(home)[-1]
+    record = journal.read(run)
+    assert (record.outcome, [h.outcome for h in record.hosts]) == ("interrupted", ["interrupted"])
+
+    resumed = two.change("runs", "resume", run.name, home=home)
+    assert (resumed.code, resumed.record["outcome"], resumed.outcomes) == (0, "done", {"h1": "restarted"}), resumed
+    assert (member.calls.count("stop"), member.calls.count("start")) == (1, 1), "stopped or started twice"
+    assert member.heartbeat.exists()
+    assert member.pid not in (None, before)
+
+
+def test_a_run_over_several_hosts_that_was_killed_goes_on_with_those_not_done(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    proc = two.popen("restart", "all", "--yes", "--reason", "test", home=home)
+    assert kill_at(proc, two, "start", host="h2.snc1", home=home)
+    proc.communicate(timeout=10)
+    run = two.runs(home)[-1].name
+    shown = two.bbctl("runs", "show", run, "-o", "json", home=home)
+    assert (shown.record["outcome"], shown.outcomes) == ("interrupted", {"h1": "restarted", "h2": "interrupted"})
+    resumed = two.change("runs", "resume", run, home=home)
+    assert (resumed.code, resumed.outcomes) == (0, {"h1": "restarted", "h2": "restarted"}), resumed
+    assert [m.calls for m in two.members] == [["stop", "start"], ["stop", "start"]]
+    assert two.change("runs", "resume", run, home=home).code == 0
+    assert [m.calls for m in two.members] == [["stop", "start"], ["stop", "start"]], "a done run was gone on with"
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(s, marks=() if s == "stop" else pytest.mark.faults) for s in STEPS[1:-1]]
+)
+def test_the_first_ctrl_c_finishes_the_host_and_stops_before_the_next(two: Shop, step: str, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    proc = two.popen("restart", "all", "--yes", "-o", "json", home=home)
+    assert kill_at(proc, two, step, signal.SIGINT, home=home)
+    said = finish(proc)
+    assert (said.code, said.record["outcome"]) == (130, "interrupted")
+    assert said.outcomes == {"h1": "restarted", "h2": "untouched"}
+    assert two.members[0].heartbeat.exists()
+    assert two.members[1].calls == []
+    assert "runs resume" in two.bbctl("runs", "show", said.record["run"], home=home).out
+
+
+def test_ctrl_c_on_the_last_host_finishes_the_run(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
+    assert kill_at(proc, two, "stop", signal.SIGTERM, home=home)
+    said = finish(proc)
+    assert (said.code, said.record["outcome"], said.outcomes) == (0, "done", {"h1": "restarted"})
+
+
+@pytest.mark.parametrize(
+    ("first", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.faults)]
+)
+def test_asked_twice_it_stops_at_once_and_says_where_the_host_stands(
+    two: Shop, first: int, code: int, tmp_path: Path
+) -> None:
+    home = str(tmp_path / "home")
+    two.members[0].flag("hang")
+    proc = two.popen("restart", "all", "--yes", "-o", "json", home=home)
+    assert kill_at(proc, two, "stop", first, home=home)
+    proc.send_signal(signal.SIGINT)  # another one: two of the same may become one
+    said = finish(proc, 10)
+    assert (said.code, said.record["outcome"]) == (code, "interrupted")
+    row = said.record["hosts"][0]
+    assert (row["outcome"], row["vip"]) == ("interrupted", "out")
+    assert not two.members[0].heartbeat.exists()
+    two.members[0].flag("hang", on=False)
+    assert two.members[1].calls == []
+    resumed = two.change("runs", "resume", said.record["run"], home=home)
+    assert resumed.record["outcome"] == "done", resumed
+
+
+def test_a_run_that_lives_is_not_resumed(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    two.members[0].flag("hang")
+    proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
+    assert kill_at(proc, two, "stop", 0, home=home)
+    said = two.change("runs", "resume", two.runs(home)[-1].name, home=home)
+    assert (said.code, said.record["error"]["code"]) == (3, "run-alive")
+    two.members[0].flag("hang", on=False)
+    assert finish(proc).code == 0
+
+
+def test_a_run_whose_lock_was_broken_open_changes_nothing_more(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    two.members[0].flag("slow-script")
+    proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
+    assert kill_at(proc, two, "start", 0, home=home)
+    (two.folder / "user-h1.snc1/.bbctl/lock").unlink()
+    said = finish(proc)
+    assert (said.code, said.outcomes) == (1, {"h1": "failed"})
+    assert "lock" in str(said.record["hosts"][0]["steps"])
+    assert not two.members[0].heartbeat.exists(), "put back without a lock"
+
+
+def test_abort_marks_the_run_and_lets_its_hosts_go(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    proc = two.popen("restart", "all", "--yes", home=home)
+    assert kill_at(proc, two, "stop", home=home)
+    proc.communicate(timeout=10)
+    run = two.runs(home)[-1].name
+    refused = two.change("restart", "h1", home=str(tmp_path / "other"))
+    assert (refused.code, refused.record["error"]["code"]) == (3, "locked")
+    assert all(word in refused.record["error"]["message"] for word in (run, "ann", "seen", "test"))
+    aborted = two.change("runs", "abort", run, home=home)
+    assert (aborted.code, aborted.record["aborted"], aborted.record["outcome"]) == (0, True, "interrupted")
+    assert two.change("runs", "resume", run, home=home).code == 0
+    assert two.change("restart", "h1", home=str(tmp_path / "other")).code == 0

@@ -1,0 +1,69 @@
+"""The audit file: a chain in which every edit, move, cut and lost line shows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bbctl import audit
+from bbctl.errors import Failed
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for n in range(6):
+        audit.append(tmp_path, {"operator": "ann", "n": n})
+    return tmp_path
+
+
+def test_a_file_that_nobody_touched_is_whole(home: Path) -> None:
+    assert audit.verify(home) == 6
+    assert [e["n"] for e in audit.entries(home)] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda ls: [*ls[:2], ls[2].replace('"ann"', '"bob"'), *ls[3:]], 3),
+        (lambda ls: [*ls[:2], *ls[3:]], 3),
+        (lambda ls: [ls[0], ls[2], ls[1], *ls[3:]], 2),
+        (lambda ls: [*ls[:3], "nonsense\n", *ls[3:]], 4),
+        (lambda ls: ls[:4], 5),
+        (lambda ls: [], 1),
+    ],
+    ids=["edited", "deleted", "moved", "added", "cut", "emptied"],
+)
+def test_the_first_line_that_is_not_as_written_is_named(
+    home: Path, change: Callable[[list[str]], list[str]], line: int
+) -> None:
+    path = home / "audit.jsonl"
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+    with pytest.raises(Failed, match=rf"audit\.jsonl:{line}:"):
+        audit.verify(home)
+
+
+def test_writers_at_once_make_one_chain(tmp_path: Path) -> None:
+    threads = [threading.Thread(target=lambda: [audit.append(tmp_path, {"n": n}) for n in range(10)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert audit.verify(tmp_path) == 80
+
+
+def test_a_writer_killed_before_it_moved_the_head_leaves_no_false_alarm(home: Path) -> None:
+    head = (home / "audit.head").read_text()
+    audit.append(home, {"n": 7})
+    (home / "audit.head").write_text(head)
+    assert audit.verify(home) == 7
+
+
+def test_passwords_in_urls_are_masked() -> None:
+    assert audit.masked(["--x", "mongodb://u:secret@h/db", "redis://:secret@h"]) == [
+        "--x",
+        "mongodb://u:***@h/db",
+        "redis://:***@h",
+    ]
