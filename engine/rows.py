@@ -38,7 +38,8 @@ Test = Callable[[Scene, Node], bool]
 
 MAX_TRIES = 5
 TWINS = 10_000  # ms between two posts of the same thing that look like one sent twice
-LEFT_ON_FINAL = ("tell", "prune", "cut", "clear")  # todos that a finished node may still have
+LEFT_ON_FINAL = ("tell", "prune", "cut", "clear", "notify")
+"""Todos that a finished node may have: a rescue that resolves its node does so before its notification is answered."""
 
 
 @dataclass(frozen=True, kw_only=True)

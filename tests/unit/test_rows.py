@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from engine.model import ClientRecord
-from engine.rows import ORDER, ROWS, first, matches
-from engine.scene import Scene
-from tests.states import CLIENT, HEALTHY, INCONSISTENT, State, made, stored
+from engine.drain import POISONED
+from engine.model import MODES, ClientRecord
+from engine.rows import MAX_TRIES, ORDER, ROWS, first, matches
+from engine.scene import Scene, active
+from engine.states import CLIENT as CLIENT_MACHINE
+from engine.states import LEGAL_PAIRS
+from tests.states import CLIENT, HEALTHY, HOUR, INCONSISTENT, Builder, State, made, stored
 
 NOW = 1_800_000_000_000
 
@@ -66,3 +71,41 @@ def test_a_client_that_asked_for_it_is_timed_out_by_the_engine_and_not_reported(
     row = first(matches(scene, nodes[state.subject.id]))
     assert row is not None
     assert row.id == "W9"
+
+
+def test_a_node_is_poisoned_for_the_table_when_it_is_for_the_worker() -> None:
+    assert MAX_TRIES == POISONED
+
+
+WHEN = st.sampled_from([None, NOW - HOUR, NOW - 1000, NOW + HOUR])
+PAIRS = st.sampled_from([f"{server}/{client}" for server, clients in LEGAL_PAIRS.items() for client in clients])
+TODOS = st.sampled_from(
+    [None, {"start": True}, {"post": True}, {"timeout": True}, {"retry": True}, {"prune": True}, {"tell": ["x"]}]
+)
+FIELDS = st.fixed_dictionaries(
+    {
+        "due": WHEN, "complete_by": WHEN, "fires_at": WHEN, "do": TODOS, "mode": st.sampled_from(MODES),
+        "sent": st.sampled_from([None, [1, NOW - HOUR, 200], [2, NOW - HOUR, 500]]), "look": st.sampled_from([None, "t"]),
+        "by": st.sampled_from([None, "w1"]), "tries": st.sampled_from([None, 1, 6]), "parked": st.sampled_from([None, "why"]),
+        "gen": st.sampled_from([None, "g", "old"]), "changed": st.sampled_from([NOW - HOUR, NOW - 100]),
+    }
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_an_unfinished_node_is_like_some_row_says_why(data: st.DataObject) -> None:
+    """Random trees of random nodes, healthy or not: nothing is ever stuck without a word."""
+    builder = Builder(NOW)
+    builder.root.paused = data.draw(st.sampled_from([None, {"by": "ann", "at": NOW}]))
+    builder.root.due = data.draw(WHEN)
+    nodes = [builder.root]
+    for _ in range(data.draw(st.integers(1, 7))):
+        above = data.draw(st.sampled_from(nodes))
+        pair = data.draw(st.one_of(PAIRS, st.sampled_from([f"sent_to_client/{c}" for c in CLIENT_MACHINE])))
+        fields = data.draw(FIELDS)
+        nodes.append(builder.node(pair, under=above, pgen=data.draw(st.sampled_from([above.gen, "old"])), **fields))
+    scene = scene_of(builder.of(nodes[-1]))
+    for node in scene.nodes.values():
+        if active(node):
+            assert matches(scene, node), f"{node.ss}/{node.cs} {node}"
