@@ -92,7 +92,7 @@ def _through(session: Session, scheme: str, address: str, port: int, text: str, 
             return Answer(code=None, error="the server forbids forwarding, which https needs")
     left = max(1.0, deadline - time.monotonic())
     ran = session.run(script(http.ask(address, port, text, seconds=left)), timeout=left + 2, guard=True)
-    return http.understand(ran.stdout or ran.stderr)
+    return http.understand(ran.stdout)
 
 
 def _over(

@@ -26,15 +26,23 @@ syswrite($s, $ARGV[2]);
 while (sysread($s, my $data, 65536)) { print $data; }
 """
 _BASH = r"""exec 3<>"/dev/tcp/$1/$2" && printf %s "$3" >&3 && cat <&3"""
+# The first of them that gets an answer; one that is there and broken is passed over.
 _ASK = r"""
 set -- {address} {port} {request} {seconds}
-has() {{ command -v "$1" >/dev/null 2>&1; }}
-if has bash; then timeout "$4" bash -c {bash} bash "$@"
-elif has python3; then timeout "$4" python3 -c {python} "$@"
-elif has perl; then timeout "$4" perl -e {perl} "$@"
-elif has nc; then printf %s "$3" | timeout "$4" nc "$1" "$2"
-else echo 'none of bash, python3, perl, nc is there to ask with' >&2; exit 90
-fi 2>&1 | head -c {limit}
+by() {{ case $1 in
+  bash) shift; timeout "$4" bash -c {bash} bash "$@";;
+  python3) shift; timeout "$4" python3 -c {python} "$@";;
+  perl) shift; timeout "$4" perl -e {perl} "$@";;
+  nc) shift; printf %s "$3" | timeout "$4" nc "$1" "$2";;
+esac; }}
+end=$(($(date +%s) + $4)) said='none of bash, python3, perl, nc is there to ask with'
+for tool in bash python3 perl nc; do
+  command -v $tool >/dev/null 2>&1 || continue
+  said=$(by $tool "$@" 2>&1 | head -c {limit})
+  case $said in HTTP/*) break;; esac
+  [ "$(date +%s)" -lt $end ] || break
+done
+printf %s "$said"
 """
 
 

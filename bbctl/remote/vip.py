@@ -105,16 +105,23 @@ socket($s, AF_UNIX, SOCK_STREAM, 0) and connect($s, sockaddr_un($ARGV[0])) or di
 syswrite($s, "$ARGV[1]\\n");
 while (sysread($s, my $data, 65536)) { print $data; }
 """
+# One that is there and broken is passed over; one that had to be ended (124) has its answer: there is none.
 _ASK = r"""
 set -- {socket} {words}
-has() {{ command -v "$1" >/dev/null 2>&1; }}
-if has python3; then timeout 5 python3 -c {python} "$1" "$2"
-elif has perl; then timeout 5 perl -e {perl} "$1" "$2"
-elif has socat; then printf '%s\n' "$2" | timeout 5 socat -t4 - "UNIX-CONNECT:$1"
-elif has nc; then printf '%s\n' "$2" | timeout 5 nc -U "$1"
-else echo 'none of python3, perl, socat, nc is there to speak to its socket' >&2; exit 90
-fi
-printf '\nasked %s\n' $?
+by() {{ case $1 in
+  python3) timeout 5 python3 -c {python} "$2" "$3";;
+  perl) timeout 5 perl -e {perl} "$2" "$3";;
+  socat) printf '%s\n' "$3" | timeout 5 socat -t4 - "UNIX-CONNECT:$2";;
+  nc) printf '%s\n' "$3" | timeout 5 nc -U "$2";;
+esac; }}
+code=90
+for tool in python3 perl socat nc; do
+  command -v $tool >/dev/null 2>&1 || continue
+  by $tool "$@"; code=$?
+  case $code in 0|124) break;; esac
+done
+[ $code -ne 90 ] || echo 'none of python3, perl, socat, nc is there to speak to its socket' >&2
+printf '\nasked %s\n' $code
 """
 
 
