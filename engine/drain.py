@@ -78,7 +78,6 @@ class Drain:
     _next_pop: float = 0.0
     _checked: float = 0.0
     _ids: list[str] = field(default_factory=list)
-    _parked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.flights = Flights(self.rt)
@@ -247,7 +246,10 @@ class Drain:
             elif todo == "retry":
                 events.retry(after, ctx)
                 break
+            elif todo == "recheck":
+                self._recheck(after, ctx)
             elif todo == "resume":
+                self.roots[node._id] = node
                 if not follow.unpark(self.rt.store, node, ctx):
                     events.done(after, "resume")
             else:  # post, notify
@@ -264,6 +266,15 @@ class Drain:
         elif not node.look and not (node.do or {}).keys() & {"tell", "mark"}:
             return [self._own(held, ctx, lambda n: None)]
         return []
+
+    def _recheck(self, after: Node, ctx: Context) -> None:
+        """After parking: the workflow as it is now, not as it was read before."""
+        root = self.rt.store.node(after.wf)
+        if root is None or root.paused:
+            events.done(after, "recheck")
+        else:
+            self.roots[root._id] = root
+            events.hand_out(after, ctx)
 
     def _own(self, held: Held, ctx: Context, event: Callable[[Node], None]) -> Op:
         after = held.node.copy()
@@ -303,7 +314,6 @@ class Drain:
         """
         if root.paused:
             events.park(after, ctx)
-            self._parked.add(root._id)
             return [], None
         if after.fires_at is not None and after.fires_at > ctx.now:
             events.hand_out(after, ctx)
@@ -379,7 +389,7 @@ class Drain:
             events.done(after, "tell")
             if told:
                 events.owe(after, "tell", told)
-        mine = fly is not None or bool(after.look) or "tell" in (after.do or {})
+        mine = fly is not None or bool(after.look) or bool((after.do or {}).keys() & {"tell", "recheck"})
         if mine:
             events.hold(after, ctx, self.worker, self._lease)
         else:
@@ -480,8 +490,6 @@ class Drain:
             if op.fly is not None and held is not None and held.node.rev == op.change.after.rev:
                 self._launch(held, op.fly)
         self._tell()
-        if self._parked:
-            self._unpark()
         now = self.rt.store.now()
         hints = [
             op.change.id
@@ -489,14 +497,6 @@ class Drain:
             if op.change.id not in self.held and op.change.after.due is not None and op.change.after.due <= now
         ]
         self.rt.hints.push(hints)
-
-    def _unpark(self) -> None:
-        """A resume that came between our reading and our parking has not seen what we parked."""
-        roots, self._parked = self._parked, set()
-        for root in self.rt.store.by_ids(roots).values():
-            self.roots[root._id] = root
-            if not root.paused:
-                follow.unpark(self.rt.store, root, self.rt.context())
 
     def _tell(self) -> None:
         """Has parents look at their children; clears the tells afterwards."""

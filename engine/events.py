@@ -24,6 +24,7 @@ DO_ORDER = (
     "post",  # send it to the client
     "timeout",  # the client's time is up at complete_by
     "retry",  # again at fires_at
+    "recheck",  # parked: was the workflow resumed just before?
     "resume",  # wake what was parked
     "tell",  # let these nodes look at their children
     "notify",  # tell the client that it is in a person's hands
@@ -125,13 +126,16 @@ def _begin(node: Node, ctx: Context) -> None:
 def hand_out(node: Node, ctx: Context) -> None:
     """Started on its own account: a timer, or what its parent's holder does not run itself."""
     _begin(node, ctx)
+    done(node, "recheck")
     owe(node, "start")
 
 
 def park(node: Node, ctx: Context) -> None:
+    """Its workflow is paused. A resume that came between our reading and this write has not seen it: so look again."""
     _begin(node, ctx)
     _move(node, ctx, "park")
     done(node, "start")
+    owe(node, "recheck")
 
 
 def deliver(node: Node, ctx: Context) -> None:

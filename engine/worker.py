@@ -110,11 +110,11 @@ class Loop:
 
     # -- draining --------------------------------------------------------------------------------------------------
 
-    def drain_for(self, seconds: float) -> None:
+    def drain_for(self, seconds: float, while_: Callable[[], bool] = lambda: True) -> None:
         """Rounds, one after the other, for a while. Trouble with the store is waited out."""
         limit = time.monotonic() + seconds
         pause = 0.1
-        while not self.stop and time.monotonic() < limit:
+        while not self.stop and time.monotonic() < limit and while_():
             if self._supervisor and os.getppid() != self._supervisor:
                 log.warning("the supervisor is gone: leaving")
                 self.stop = True
@@ -203,7 +203,7 @@ class Loop:
         def drain() -> None:
             nonlocal ran
             ran = True
-            self.drain_for(LEASE)
+            self.drain_for(LEASE, while_=lambda: self._rt.hints.ok)
 
         job_class = type("DrainJobHere", (DrainJob,), {"drain": staticmethod(drain)})
         connection = connect(url, 0.5)
