@@ -26,8 +26,10 @@ CHANNELS = 8  # at once over one connection; OpenSSH's MaxSessions is 10
 QUIET = 2.0  # after the exit code: how long a stream that something left open may be silent before we stop reading
 ENDING = 2.5  # how long the remote guard may take to end a command; it gives TERM one second
 LOOK = 0.2  # how often a wait looks whether it was cancelled
+PACE = 0.02  # of a command that runs for long: how often its output is read, in gulps; a wake-up a line costs more
 ROUND = 1.0  # how often a wait looks whether the peer still lives
 
+End = Literal["ended", "timeout", "interrupted", "lost"]
 OnOutput = Callable[[Literal["out", "err"], bytes], None]
 
 
@@ -179,39 +181,49 @@ class Session:
         stdin: bytes,
         guard: bool,
         cancel: threading.Event | None,
-    ) -> Literal["ended", "timeout", "interrupted", "lost"]:
+    ) -> End:
         """The one loop: both streams in as they come, stdin out as there is room, until an end of some kind."""
         waiting = memoryview(stdin)
-        heard = looked = self._now()
+        began = heard = looked = self._now()
         if not guard and not waiting:
             channel.shutdown_write()
         while True:
             wake.rearm()
             closed = channel.closed  # asked before reading: what came before the close is then read below
             now = self._now()
-            if (
-                now - looked > 2 * ROUND
-            ):  # we were stopped ourselves (Ctrl-Z, a sleeping laptop): the peer is asked again
-                self._wire.heard = now
-            looked = now
-            if kept.take(channel):
+            moved = kept.take(channel)
+            if moved:
                 heard = now
             if closed:
                 return "ended"
-            if cancel is not None and cancel.is_set():
-                return "interrupted"
-            if now >= deadline:
-                return "timeout"
-            if now - self._wire.heard > DEAD_PEER:
-                return "lost"
-            if channel.status_event.is_set() and now - heard > QUIET:
-                return "ended"  # something else holds the stream open
-            if waiting and channel.send_ready():
-                waiting = waiting[channel.send(bytes(waiting[:32768])) :]
-                if not waiting:
-                    channel.shutdown_write()
-            look = 0.01 if waiting else LOOK if cancel is not None else ROUND
-            wake.wait(min(deadline - now, look))
+            if (
+                now - looked > 2 * ROUND
+            ):  # we were stopped ourselves (Ctrl-Z, a sleeping laptop): the peer is asked anew
+                self._wire.heard = now
+            looked = now
+            if end := self._over(channel, now, deadline, heard, cancel):
+                return end
+            if waiting:
+                waiting = _fed(channel, waiting)
+            if moved and now - began > ROUND:
+                time.sleep(PACE)
+            else:
+                look = 0.01 if waiting else LOOK if cancel is not None else ROUND
+                wake.wait(max(0.0, min(deadline - now, look)))
+
+    def _over(
+        self, channel: paramiko.Channel, now: float, deadline: float, heard: float, cancel: threading.Event | None
+    ) -> End | None:
+        """Why an open channel is not read any longer; None while it is."""
+        if cancel is not None and cancel.is_set():
+            return "interrupted"
+        if now >= deadline:
+            return "timeout"
+        if now - self._wire.heard > DEAD_PEER:
+            return "lost"
+        if channel.status_event.is_set() and now - heard > QUIET:
+            return "ended"  # something else holds the stream open
+        return None
 
     def _stop(self, channel: paramiko.Channel, wake: _Wake) -> bool:
         """Ask the guard to end the command; whether it is gone within ENDING. What it still says is dropped."""
@@ -280,7 +292,16 @@ class _Kept:
         return Ran(host=host, stdout=out, stderr=err, seconds=seconds, cut=self._cut, **told)
 
 
-def _told(end: str, code: int, signal: str | None, timeout: float, alive: bool) -> dict[str, Any]:
+def _fed(channel: paramiko.Channel, waiting: memoryview) -> memoryview:
+    """Send of what waits as much as the other side takes now; the rest."""
+    if channel.send_ready():
+        waiting = waiting[channel.send(bytes(waiting[:32768])) :]
+        if not waiting:
+            channel.shutdown_write()
+    return waiting
+
+
+def _told(end: End, code: int, signal: str | None, timeout: float, alive: bool) -> dict[str, Any]:
     """What to say of a command's end. `code` is -1 where the host gave none."""
     if end == "timeout":
         return {"status": "timeout", "error": f"no end within {timeout:.3g}s"}
