@@ -92,7 +92,7 @@ FIELDS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_whatever_an_unfinished_node_is_like_some_row_says_why(data: st.DataObject) -> None:
     """Random trees of random nodes, healthy or not: nothing is ever stuck without a word."""
@@ -108,4 +108,4 @@ def test_whatever_an_unfinished_node_is_like_some_row_says_why(data: st.DataObje
     scene = scene_of(builder.of(nodes[-1]))
     for node in scene.nodes.values():
         if active(node):
-            assert matches(scene, node), f"{node.ss}/{node.cs} {node}"
+            assert any(not row.remark for row in matches(scene, node)), f"{node.ss}/{node.cs} {node}"
