@@ -20,6 +20,8 @@ from bbctl.ssh import Transport
 
 ASK = 15.0  # seconds for one question to a lock; the host itself waits 10 for another step to let go
 
+TRIES = 4
+
 
 class LockLost(BbctlError):
     """Another holds the lock now, or it is gone: nothing more may be changed on this host."""
@@ -55,7 +57,10 @@ class Holding:
     def advance(self, host: Host, step: str, *, out: bool | None = None) -> None:
         """Renew, and say on the host which step is under way. Raises LockLost."""
         self._still(host)
-        answer = self._ask(host, remote.renew(host.lock, self._token, step=step, out=out))
+        for _ in range(TRIES):  # a connection that is lost here is opened anew: nothing was changed
+            answer = self._ask(host, remote.renew(host.lock, self._token, step=step, out=out))
+            if answer.state not in ("failed", "busy") or self._over.wait(1.0):
+                break
         if not answer.ours:
             raise self._gone(host, answer)
 

@@ -12,9 +12,10 @@ from bbctl import evidence as saving
 from bbctl import health as asking
 from bbctl.durations import format_duration
 from bbctl.errors import Failed
-from bbctl.model import Proc
+from bbctl.model import Health, Proc
 from bbctl.remote import lease, process
 from bbctl.remote import service as commands
+from bbctl.ssh import NotLoggedIn
 from bbctl.watch import Glance, identity
 from bbctl.work import Args, Done, StepFailed, Work, skipped
 
@@ -77,18 +78,26 @@ def stop(w: Work, args: Args) -> Done:
     while True:
         w.pause(LOOK)
         seen, spent = w.look("stop"), w.now() - began
-        if seen.proc is None:
+        if seen.command.failed:
+            left = f"process {seen.proc.pid} is untouched" if seen.proc else "the process is gone"
+            raise StepFailed(f"the stop command {_how(seen.command)}; {left}")
+        if seen.proc is None:  # what the command still has to do is part of the stop
+            if seen.command.state == "running" and spent < w.service.stop_timeout:
+                continue
+            _end_stop(w, name, seen)
             return Done(detail=f"stopped in {format_duration(spent)}")
         if identity(seen.proc) != w.old:
             raise StepFailed(f"process {seen.proc.pid} appeared while it stopped: somebody else is at work here")
-        if seen.command.failed:
-            raise StepFailed(f"the stop command {_how(seen.command)}; process {seen.proc.pid} is untouched")
         if seen.process == "hung" or spent >= w.service.stop_timeout:
             _hung(w)
-            if seen.command.state == "running":
-                w.act(commands.end(w.host.lock, name, run=w.journal.run, spare=seen.proc, run_as=w.service.run_as))
+            _end_stop(w, name, seen)
             why = _last_word(seen) if seen.process == "hung" else f"still there after {format_duration(spent)}"
             return Done("failed", f"hangs: {why}")
+
+
+def _end_stop(w: Work, name: str, seen: Glance) -> None:
+    if seen.command.state == "running":
+        w.act(commands.end(w.host.lock, name, run=w.journal.run, spare=seen.proc, run_as=w.service.run_as))
 
 
 def _hung(w: Work) -> None:
@@ -107,7 +116,7 @@ def evidence(w: Work, args: Args) -> Done:
     paths = saving.capture(
         w.session(), w.host, w.service, seen.proc, w.journal.folder / w.host.name,
         dumps=int(args["dumps"]), every=float(args["every"]), log_lines=int(args["log_lines"]),
-        act=w.act, wait=w.pause, timeout=w.limit(60.0),
+        act=w.act, wait=w.halt.pause, timeout=w.limit(60.0),
     )  # fmt: skip
     w.note(evidence=[str(p) for p in paths])
     return Done(detail=saving.summary(paths))
@@ -218,7 +227,7 @@ def health(w: Work, args: Args) -> Done:
     limit, began, good, last = float(args.get("timeout", check.timeout)), w.now(), 0, "no answer"
     verb = "start" if w.launched else ""
     while True:
-        answer = asking.ask(w.session(), w.host, check)
+        answer = _ask_health(w, check)
         if (found := same(w, w.look(verb))).proc is None:
             raise StepFailed("there is no process")
         good, last = (good + 1, last) if answer.state == "ok" else (0, answer.detail)
@@ -228,6 +237,14 @@ def health(w: Work, args: Args) -> Done:
         if w.now() - began > limit:
             raise StepFailed(f"not healthy {times} times in a row within {format_duration(limit)}: {last}")
         w.pause(interval)
+
+
+def _ask_health(w: Work, check: Health) -> asking.Asked:
+    """One answer. A connection that is lost on the way is no answer: it is opened anew, as long as there is time."""
+    try:
+        return asking.ask(w.session(), w.host, check)
+    except NotLoggedIn as error:
+        return asking.Asked(state="unknown", detail=error.message)
 
 
 def undrain(w: Work, args: Args) -> Done:

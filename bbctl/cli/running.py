@@ -179,12 +179,12 @@ def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -
             operator=call.settings.operator(),
             known=manner.known or {},
         )
-        record = _with_progress(call, run, halt)
+        record, drawn = _with_progress(call, run, halt)
     finally:
         book.close()
     code = runner.exit_of(record, statuses=[t.facts.status for t in plan.targets.values()], signal=halt.signal)
     _audit(call, plan, book, result=record.outcome, exit=code)
-    call.show(journal.as_json(record), lambda: render.result(record, drawn=False, next=next_for(record)))
+    call.show(journal.as_json(record), lambda: render.result(record, drawn=drawn, next=next_for(record)))
     return code
 
 
@@ -207,12 +207,13 @@ def _permit(call: Call, plan: Plan, book: Journal, *, resumed: bool) -> None:
     _audit(call, plan, book, decision="asked" if not call.yes else "--yes")
 
 
-def _with_progress(call: Call, run: runner.Run, halt: Halt) -> RunRecord:
+def _with_progress(call: Call, run: runner.Run, halt: Halt) -> tuple[RunRecord, bool]:
+    """Carry out with the live picture. The second: whether the hosts stand on the screen already."""
     progress = render.Progress(run.plan.order, quiet=call.output in ("json", "yaml") and not sys.stderr.isatty())
     progress.say(f"run {run.journal.run} · Ctrl-C finishes this host, then stops · bbctl runs resume {run.journal.run}")
     run.journal.report = progress.event
     with progress, listening(halt, lambda times: progress.say(ASKED[times])):
-        return run.carry_out()
+        return run.carry_out(), progress.drawn and sys.stdout.isatty()
 
 
 def next_for(record: RunRecord) -> str | None:

@@ -138,11 +138,11 @@ def poll(lock: Lock, name: str, *, run: str) -> str:
     )
 
 
-def end(lock: Lock, name: str, *, run: str, spare: Proc, run_as: str | None) -> str:
-    """Shell text that ends this run's command where it still runs, its session only, never `spare` or its children."""
+def end(lock: Lock, name: str, *, run: str, spare: Proc | None, run_as: str | None) -> str:
+    """Shell text that ends this run's command where it still runs, its session only, never `spare` (the service) or its children."""
     killer = join(as_user(run_as, ("kill",)))
     return _POLL.format(folder=_folder(lock), name=quote(name), run=quote(run)) + _END.format(
-        run=quote(run), spare=spare.pid, kill=killer
+        run=quote(run), spare=spare.pid if spare else 0, kill=killer
     )
 
 

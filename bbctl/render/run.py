@@ -59,7 +59,9 @@ class Progress:
     """A run as it goes on. Feed it the journal's events; on a terminal it draws, else it prints a line a step."""
 
     def __init__(self, hosts: Sequence[str], *, quiet: bool = False) -> None:
-        self._rows: dict[str, dict[str, Any]] = {h: {"state": "", "step": "", "since": 0.0, "word": ""} for h in hosts}
+        self._rows: dict[str, dict[str, Any]] = {
+            h: {"state": "", "step": "", "since": 0.0, "word": "", "hung": ""} for h in hosts
+        }
         self._steps: dict[str, list[Mapping[str, Any]]] = {h: [] for h in hosts}
         self._began = time.monotonic()
         self._said: list[str] = []
@@ -88,7 +90,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A remark beside the steps."""
-        if self._live is not None:
+        if self._live is not None and self._live.is_started:
             self._said.append(text)
         elif not self._quiet:
             screen.err(text)
@@ -106,6 +108,9 @@ class Progress:
                 row.update(step=event["step"], word=event["detail"], last=event["outcome"])
                 if self._live is None and not self._quiet and self._worth(event):
                     screen.err(f"{event['host']}  {_step_line(event)}")
+            case "note":
+                row["hung"] = "hung" if event.get("hung") else row["hung"]
+                row["hung"] = f"hung, killed {event['killed_pid']}" if event.get("killed_pid") else row["hung"]
             case "host":
                 row.update(state=event["outcome"], since=0.0)
                 if self._live is None and not self._quiet:
@@ -125,10 +130,10 @@ class Progress:
         for step in self._steps[host]:
             if self._worth(step):
                 mark, colour = MARK[step["outcome"]]
-                lines.append(Text(f"  {mark} ", style=colour) + Text(_step_line(step)[2:]))
+                lines.append(_line((f"  {mark}", colour), (_step_line(step)[1:], "")))
         row = self._rows[host]
         if row["since"]:
-            lines.append(Text(f"  ▶ {row['step']:<10} {age(time.monotonic() - row['since']):>6}", style=BUSY))
+            lines.append(_line((f"  ▶ {row['step']:<10} {age(time.monotonic() - row['since']):>6}", BUSY)))
         return lines
 
     def _many(self) -> list[RenderableType]:
@@ -138,11 +143,16 @@ class Progress:
             colour = COLOUR.get(state, DIM)
             mark = {"running": "▶", "waits": "◦", "failed": "✗", "interrupted": "!"}.get(state, "✓")
             spent = age(time.monotonic() - row["since"]) if row["since"] else ""
-            word = safe(row["word"])[:70] if state in ("running", "failed", "interrupted") else ""
+            word = safe(row["word"])[:70] if state in ("failed", "interrupted") else row["hung"]
             table.add_row(
                 Text(mark, colour), host, Text(state, colour), row["step"] if state == "running" else "", spent, word
             )
         return [table, Text(f"{age(time.monotonic() - self._began)}", style=DIM)]
+
+
+def _line(*pieces: tuple[str, str]) -> Text:
+    """One line of the live picture: cut at the terminal's width, so that redrawing in place holds."""
+    return Text.assemble(*pieces, no_wrap=True, overflow="ellipsis")
 
 
 def _step_line(step: Mapping[str, Any]) -> str:
@@ -164,6 +174,9 @@ def result(record: RunRecord, *, drawn: bool, next: str | None) -> str:
     for host in record.hosts:
         if host.outcome in ("failed", "interrupted"):
             lines += ["", *_trouble(host)]
+    left = [h.host.split(".", 1)[0] for h in record.hosts if h.outcome == "untouched"]
+    if left and record.outcome != "refused":
+        lines.append(f"  untouched  {', '.join(left)}")
     spent = age(record.finished - record.started) if record.finished else ""
     counts = " · ".join(_counts(record.hosts))
     lines += ["", f"{record.outcome}{f' in {spent}' if spent else ''} · {counts or 'no hosts'} · run {record.run}"]
