@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from bbctl.model import Proc, Process
@@ -85,50 +85,51 @@ _FILE = re.compile(rb"(?:^|\n)==> /proc/(\d+)/(stat|cmdline) <==\n")
 def understand(output: bytes) -> Listing:
     """The listing out of what the host printed. Raises ValueError where the head of the answer is not whole."""
     head, _, files = output.partition(b"\n.\n")
-    facts: dict[str, str] = {}
-    users: dict[int, str] = {}
-    parents: dict[int, int] = {}
-    owners: dict[int, int] = {}
+    said: dict[str, list[str]] = {"user": [], "p": []}
     for line in head.decode("utf-8", "replace").splitlines():
         word, _, rest = line.partition(" ")
-        if word == "p":
-            pid, parent, uid = (int(n) for n in rest.split())
-            parents[pid], owners[pid] = parent, uid
-        elif word == "user":
-            uid_text, _, name = rest.partition(" ")
-            users[int(uid_text)] = name
-        elif word in ("me", "boot", "up", "now"):
-            facts[word] = rest
-    if not {"me", "boot", "up", "now"} <= set(facts):
+        said.setdefault(word, []).append(rest)
+    if not {"me", "boot", "up", "now"} <= set(said):
         raise ValueError("the host's process list is not whole: " + output[:200].decode("utf-8", "replace").strip())
-    listed = Listing(boot=facts["boot"], now=int(facts["now"]) / 1e9, parents=parents, procs=(), users=users)
-    me, up = int(facts["me"]), float(facts["up"])
+    table = [tuple(int(n) for n in row.split()) for row in said["p"]]
+    listed = Listing(
+        boot=said["boot"][0],
+        now=int(said["now"][0]) / 1e9,
+        parents={pid: parent for pid, parent, _ in table},
+        procs=(),
+        users={int(uid): name for uid, _, name in (row.partition(" ") for row in said["user"])},
+    )
+    me, up, owners = int(said["me"][0]), float(said["up"][0]), {pid: uid for pid, _, uid in table}
     found: dict[int, dict[bytes, bytes]] = {}
     pieces = _FILE.split(files)
-    for pid_bytes, kind, content in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        found.setdefault(int(pid_bytes), {}).setdefault(kind, content)
-    procs = []
-    for pid, both in found.items():
-        if pid == me or me in listed.ancestors(pid) or len(both) < 2:
-            continue
-        fields = both[b"stat"].rpartition(b") ")[2].split()
-        if len(fields) < 20:
-            continue
-        age = up - int(fields[19]) / TICKS
-        procs.append(
-            Proc(
-                pid=pid,
-                ppid=parents.get(pid, 0),
-                state=fields[0].decode("ascii", "replace"),
-                ticks=int(fields[19]),
-                started=listed.now - age,
-                age=max(0.0, age),
-                boot=listed.boot,
-                user=users.get(owners.get(pid, -1), "?"),
-                command=both[b"cmdline"].rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace").rstrip(),
-            )
-        )
-    return Listing(boot=listed.boot, now=listed.now, parents=parents, procs=tuple(procs), users=users)
+    for number, kind, content in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        found.setdefault(int(number), {}).setdefault(kind, content)
+    procs = [
+        proc
+        for pid, both in found.items()
+        if pid != me and me not in listed.ancestors(pid)  # the question itself
+        if (proc := _proc(pid, both, listed, up, listed.users.get(owners.get(pid, -1), "?"))) is not None
+    ]
+    return replace(listed, procs=tuple(procs))
+
+
+def _proc(pid: int, files: Mapping[bytes, bytes], listed: Listing, up: float, user: str) -> Proc | None:
+    """A process out of its `stat` and `cmdline`; None where it ended while they were read."""
+    fields = files.get(b"stat", b"").rpartition(b") ")[2].split()
+    if len(fields) < 20 or b"cmdline" not in files:
+        return None
+    age = up - int(fields[19]) / TICKS
+    return Proc(
+        pid=pid,
+        ppid=listed.parents.get(pid, 0),
+        state=fields[0].decode("ascii", "replace"),
+        ticks=int(fields[19]),
+        started=listed.now - age,
+        age=max(0.0, age),
+        boot=listed.boot,
+        user=user,
+        command=files[b"cmdline"].rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace").rstrip(),
+    )
 
 
 def understand_pidfiles(output: bytes) -> list[str]:
