@@ -1,0 +1,326 @@
+"""`bbctl workflow …` and `bbctl queues` as installed, on a real MongoDB without workers: what they print, their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bbctl import audit
+from engine import workflows
+from engine.model import ClientRecord, Node
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.servers import tidy_environment
+from tests.states import CLIENT, HOUR, MINUTE, Builder
+
+BBCTL = Path(sys.executable).with_name("bbctl")
+
+
+@dataclass
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Desk:
+    """A home, an inventory, a database; and bbctl in front of them."""
+
+    rt: Runtime
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def bbctl(self, *words: str) -> Said:
+        environ = tidy_environment() | {
+            "BBCTL_HOME": str(self.home), "BBCTL_MONGO_URL": self.rt.settings.mongo_url, "BBCTL_OPERATOR": "ann",
+            "BBCTL_INVENTORY": str(self.folder / "inventory.yml"), "PATH": os.environ["PATH"],
+        }  # fmt: skip
+        done = subprocess.run(
+            [BBCTL, *words], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def builder(self) -> Builder:
+        return Builder(self.rt.store.now())
+
+    def write(self, builder: Builder) -> None:
+        self.rt.store.insert(builder.state.nodes)
+
+    def now(self, node: Node) -> Node:
+        return self.rt.store.by_ids([node.id], history=True)[node.id]
+
+    def acts(self) -> list[dict[str, Any]]:
+        return list(audit.entries(self.home)) if self.home.exists() else []
+
+
+@pytest.fixture
+def desk(mongo_url: str, tmp_path: Path) -> Iterator[Desk]:
+    rt = open_runtime(Settings(mongo_url=mongo_url))
+    rt.store.add_client(ClientRecord(id=CLIENT, name="accounting"))
+    path = tmp_path / "inventory.yml"
+    path.write_text("site: test\nexpected: {quick: 1s}\n")
+    path.chmod(0o600)
+    yield Desk(rt, tmp_path)
+    rt.close()
+
+
+def held_up(b: Builder, *, name: str = "send-to-bank", since: int = 6 * HOUR) -> Node:
+    at = b.now - since
+    wait = {"sent": [1, at, 200], "complete_by": b.now + HOUR, "due": b.now + HOUR, "do": {"timeout": True}}
+    node = b.node("sent_to_client/received", name=name, history=[[at, "rr"], [at, "cc"]], **wait)
+    node.retries = [6, 6]
+    return node
+
+
+def failed(b: Builder, name: str = "send-to-bank", error: str = "Bank timeout") -> Node:
+    lines = [[b.then, "rr"], [b.then, "xe", json.dumps({"error": {"message": error}})]]
+    return b.node("retries_exhausted/errored", name=name, retries=[0, 0], history=lines)
+
+
+def test_the_same_start_twice_is_one_workflow_and_one_signal(desk: Desk) -> None:
+    line = (
+        "wf",
+        "start",
+        "vat",
+        "--subject",
+        '{"invoice": 4711}',
+        "--signal",
+        "new",
+        "--data",
+        '{"a": 1}',
+        "-o",
+        "json",
+    )
+    first, second = desk.bbctl(*line), desk.bbctl(*line)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert first.json["id"] == second.json["id"]
+    assert [n.name for n in workflows.children(desk.rt, None, first.json["id"])] == ["new"]
+    other = desk.bbctl("wf", "signal", "invoice=4711", "paid", "--key", "k1", "-o", "json")
+    again = desk.bbctl("wf", "signal", first.json["id"][-8:], "paid", "--key", "k1", "-o", "json")
+    assert other.json["id"] == again.json["id"]
+    listed = desk.bbctl("wf", "list", "--subject", "invoice=4711", "-o", "name")
+    assert listed.out.split() == [first.json["id"]]
+    shown = desk.bbctl("wf", "show", "invoice=4711", "-o", "json").json
+    assert [child["name"] for child in shown["tree"]["children"]] == ["new", "paid"]
+
+
+def test_why_says_the_verdict_first_and_what_to_type(desk: Desk) -> None:
+    b = desk.builder()
+    node = held_up(b)
+    b.node("ready/ready", name="archive")
+    desk.write(b)
+    text = desk.bbctl("wf", "why", "invoice=4711")
+    assert text.code == 1
+    assert text.out.startswith("LATE  vat-invoice")
+    assert f"bbctl wf show {node.tail} --request" in text.out
+    assert "! done twice unless accounting honours key" in text.out
+    found = desk.bbctl("wf", "why", node.tail, "-o", "json").json
+    assert found["verdict"] == "late"
+    (reason,) = found["reasons"]
+    assert {k: reason[k] for k in ("id", "node", "name", "late")} == {
+        "id": "W2",
+        "node": node.id,
+        "name": "send-to-bank",
+        "late": True,
+    }
+    assert set(reason) >= {"statuses", "since", "because", "evidence", "next"}
+    groups = desk.bbctl("wf", "stuck", "-o", "json")
+    assert groups.code == 1
+    assert [g["group"] for g in groups.json] == [reason["group"]]
+
+
+def test_the_inventory_says_what_is_late(desk: Desk) -> None:
+    b = desk.builder()
+    held_up(b, name="quick", since=5_000)
+    desk.write(b)
+    assert desk.bbctl("wf", "why", "invoice=4711", "-o", "json").json["verdict"] == "late"
+
+
+@pytest.mark.parametrize(
+    ("verb", "then", "retries", "line"),
+    [
+        ("timeout", ("retrying", "errored"), [6, 5], "te"),
+        ("retry", ("ready", "ready"), [6, 6], "rr"),
+        ("resolve", ("complete", "resolved"), [6, 6], "fv"),
+        ("shutdown", ("processing_children", "shutdown"), [6, 6], "kh"),
+    ],
+)
+def test_an_act_on_a_silent_client_is_previewed_confirmed_and_audited_once(
+    desk: Desk, verb: str, then: tuple[str, str], retries: list[int], line: str
+) -> None:
+    b = desk.builder()
+    node = held_up(b)
+    b.node("ready/ready", name="archive")
+    desk.write(b)
+    dry = desk.bbctl("wf", verb, node.tail, "--dry-run", "-o", "json")
+    assert (dry.code, dry.json["dry_run"], dry.json["refusals"]) == (0, True, [])
+    assert [n["name"] for n in dry.json["plan"][0]["deactivated"]] == (["archive"] if verb == "shutdown" else [])
+    unsaid = desk.bbctl("wf", verb, node.tail, "-o", "json")
+    assert (unsaid.code, unsaid.json["outcome"], unsaid.json["error"]["code"]) == (3, "refused", "not-confirmed")
+    assert desk.now(node).rev == node.rev
+    assert desk.acts() == []
+    done = desk.bbctl("wf", verb, "invoice=4711", "--node", "send-to-bank", "-y", "--reason", "ticket 81", "-o", "json")
+    assert (done.code, done.json["outcome"]) == (0, "done"), done.err
+    after = desk.now(node)
+    assert ((after.ss, after.cs), after.retries) == (then, retries)
+    assert after.h is not None
+    assert after.h[-1][1] == line
+    assert "notify" not in (after.do or {})
+    acts = desk.acts()
+    assert [a["decision"] for a in acts] == ["intent", "result"]
+    assert {a["reason"] for a in acts} == {"ticket 81"}
+    assert acts[0]["targets"]["node"] == node.id
+    assert acts[0]["operator"].startswith("ann@")
+
+
+@pytest.mark.parametrize("verb", ["timeout", "resolve", "shutdown"])
+def test_a_node_that_waits_for_its_retry_is_refused_and_retry_runs_it_now(desk: Desk, verb: str) -> None:
+    b = desk.builder()
+    node = b.node("retrying/errored", fires_at=b.now + HOUR, due=b.now + HOUR, do={"retry": True}, retries=[6, 5])
+    desk.write(b)
+    refused = desk.bbctl("wf", verb, "invoice=4711", "-y")
+    assert refused.code == 3
+    assert f"bbctl wf retry {node.tail}" in refused.err
+    assert desk.now(node).rev == node.rev
+
+
+def test_cancel_reset_pause_resume_and_complete_do_what_they_say(desk: Desk) -> None:
+    b = desk.builder()
+    parent = b.parent()
+    child = b.node(
+        "sent_to_client/processing", under=parent, complete_by=b.now + HOUR, due=b.now + HOUR, do={"timeout": True}
+    )
+    desk.write(b)
+    plan = desk.bbctl("wf", "cancel", parent.tail, "--dry-run", "-o", "json").json["plan"][0]
+    assert [n["id"] for n in plan["deactivated"]] == [parent.id, child.id]
+    assert desk.bbctl("wf", "reset", parent.tail, "-y").code == 0
+    assert desk.now(child).ss == "deactivated"
+    for verb, field, value in (("pause", "paused", True), ("resume", "paused", False), ("complete", "complete", True)):
+        done = desk.bbctl("wf", verb, "invoice=4711", "-y", "-o", "json")
+        assert (done.code, done.json["outcome"]) == (0, "done")
+        assert bool(getattr(desk.now(b.root), field)) is value
+        assert desk.bbctl("wf", verb, "invoice=4711", "-y", "-o", "json").json["outcome"] == "nothing-to-do"
+    assert desk.bbctl("wf", "signal", "invoice=4711", "late").code == 1
+
+
+def test_a_group_is_retried_as_it_was_confirmed_and_goes_on_where_it_was_cut(desk: Desk) -> None:
+    nodes = []
+    for _ in range(3):
+        b = desk.builder()
+        nodes.append(failed(b))
+        desk.write(b)
+    group = desk.bbctl("wf", "stuck", "-o", "json").json[0]["group"]
+    dry = desk.bbctl("wf", "retry", "--group", group, "--dry-run", "-o", "json").json
+    assert sorted(dry["plan"][0]["nodes"]) == sorted(n.id for n in nodes)
+    cut = desk.home / "regroups" / f"{group}.jsonl"
+    cut.parent.mkdir(parents=True, mode=0o700)
+    ids = [n.id for n in nodes]
+    cut.write_text(
+        json.dumps({"group": group, "ids": ids}) + "\n" + json.dumps({"done": ids[0]}) + "\n" + '{"done": "ha'
+    )
+    done = desk.bbctl("wf", "retry", "--group", group, "--rate", "100", "-y", "-o", "json")
+    assert (done.code, done.json["sent"]) == (0, 2), done.err
+    assert [desk.now(n).ss for n in nodes] == ["retries_exhausted", "ready", "ready"]
+    assert not cut.exists()
+    rest = desk.bbctl("wf", "retry", "--group", group, "-y", "-o", "json")
+    assert (rest.code, rest.json["nodes"]) == (0, [ids[0]])
+
+
+def test_heal_changes_nothing_until_it_is_told_to(desk: Desk) -> None:
+    b = desk.builder()
+    node = b.node("retrying/errored", fires_at=b.now + HOUR, retries=[6, 5])
+    desk.write(b)
+    dry = desk.bbctl("wf", "heal", "invoice=4711", "-o", "json")
+    assert dry.code == 0
+    assert [{k: f[k] for k in ("id", "node", "mode", "applied")} for f in dry.json["findings"]] == [
+        {"id": "I8", "node": node.id, "mode": "A", "applied": False}
+    ]
+    assert desk.bbctl("wf", "heal", "--all", "--apply").code == 3
+    assert desk.now(node).rev == node.rev
+    done = desk.bbctl("wf", "heal", "--all", "--apply", "-y", "-o", "json")
+    assert [(f["id"], f["applied"]) for f in done.json["findings"]] == [("I8", True)]
+    assert desk.bbctl("wf", "heal", "--all", "--apply", "-y", "-o", "json").json["findings"] == []
+    assert len(desk.acts()) == 2
+
+
+def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> None:
+    b = desk.builder()
+    held_up(b)
+    failed(b, "other")
+    desk.write(b)
+    twin = desk.builder()
+    twin.root.subject = '{"invoice":4711,"part":2}'
+    desk.write(twin)
+    several = desk.bbctl("wf", "why", "invoice=4711")
+    assert several.code == 2
+    assert b.root.tail in several.err
+    assert twin.root.tail in several.err
+    wrong = b.root.tail[:-1] + ("0" if b.root.tail[-1] != "0" else "1")
+    unknown = desk.bbctl("wf", "why", wrong, "-o", "json")
+    assert unknown.code == 2
+    assert b.root.tail in unknown.json["error"]["message"]
+    assert desk.bbctl("wf", "show", b.root.id[-12:], "-o", "json").code == 0
+    for words in (
+        ("wf", "start", "vat", "--subject", "{nonsense"),
+        ("wf", "start", "vat", "--subject", "1", "--client", "acounting"),
+        ("wf", "list", "--status", "retired"),
+        ("wf", "stuck", "--older", "soon"),
+        ("wf", "retry"),
+        ("wf", "heal"),
+        ("wf", "retry", "--group", "F-000000"),
+    ):
+        said = desk.bbctl(*words)
+        assert said.code == 2, words
+        assert "Traceback" not in said.err
+
+
+def test_show_history_request_report_and_queues_say_what_is_there(desk: Desk) -> None:
+    b = desk.builder()
+    node = held_up(b)
+    b.node("complete/complete", name="before", history=[[b.then, "rr"], [b.then, "cc"], [b.then + MINUTE, "ff"]])
+    failed(b)
+    desk.write(b)
+    shown = desk.bbctl("wf", "show", b.root.tail)
+    assert "▶" in shown.out
+    assert "sent_to_client/received" in shown.out
+    request = desk.bbctl("wf", "show", node.tail, "--request", "-o", "json").json
+    assert request["headers"]["Idempotency-Key"] == f"{node.id}:1"
+    assert request["body"]["activity"]["id"] == node.id
+    assert request["status"] == 200
+    bars = desk.bbctl("wf", "history", b.root.tail, "--bars").out
+    assert "█" in bars
+    changes = desk.bbctl("wf", "history", node.id, "-o", "json").json
+    assert {"nodeId", "fromStatus", "toStatus", "statusType"} <= set(changes[0])
+    report = desk.bbctl("wf", "report", "--since", "1d", "-o", "json").json
+    assert report["completed"] == {"vat-invoice": 1}
+    assert report["inconsistent"] == {"vat-invoice": 1}
+    queues = desk.bbctl("queues", "-o", "json")
+    assert queues.code == 0
+    assert set(queues.json) >= {"depth", "latency", "workers", "timers", "periodic"}
+    assert [job["name"] for job in queues.json["periodic"]] == ["daily-report", "queue-log", "flush-check"]
+    assert "latency" in desk.bbctl("queues").out
+
+
+def test_a_store_that_is_gone_is_exit_four_in_one_line(desk: Desk) -> None:
+    environ = tidy_environment() | {"BBCTL_HOME": str(desk.home), "BBCTL_INVENTORY": "none", "PATH": os.environ["PATH"]}
+    environ["BBCTL_MONGO_URL"] = "mongodb://ann:secret@127.0.0.1:1/db?replicaSet=rs0"
+    done = subprocess.run([BBCTL, "wf", "stuck"], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    assert "secret" not in done.stdout + done.stderr
+    assert "bbctl stores status" in done.stderr
