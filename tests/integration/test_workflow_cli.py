@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from bbctl import audit
+from bbctl.cli.app import run
 from engine import workflows
 from engine.model import ClientRecord, Node
 from engine.runtime import Runtime, open_runtime
@@ -47,14 +50,33 @@ class Desk:
         return self.folder / "home"
 
     def bbctl(self, *words: str) -> Said:
+        """In this process: a new one for each call would take most of the time."""
         environ = tidy_environment() | {
-            "BBCTL_HOME": str(self.home), "BBCTL_MONGO_URL": self.rt.settings.mongo_url, "BBCTL_OPERATOR": "ann",
-            "BBCTL_INVENTORY": str(self.folder / "inventory.yml"), "PATH": os.environ["PATH"],
-        }  # fmt: skip
-        done = subprocess.run(
-            [BBCTL, *words], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
-        return Said(done.returncode, done.stdout, done.stderr)
+            "BBCTL_HOME": str(self.home),
+            "BBCTL_MONGO_URL": self.rt.settings.mongo_url,
+            "BBCTL_OPERATOR": "ann",
+            "BBCTL_INVENTORY": str(self.folder / "inventory.yml"),
+        }
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
+            for name in set(os.environ) - set(environ):
+                patch.delenv(name)
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            for name, stream in (("stdout", out), ("stderr", err), ("stdin", nothing)):
+                patch.setattr(sys, name, stream)
+            patch.setattr(sys, "argv", ["bbctl", *words])
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+            try:
+                code = run(words)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        texts = []
+        for stream in (out, err):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+        return Said(code, *texts)
 
     def builder(self) -> Builder:
         return Builder(self.rt.store.now())
