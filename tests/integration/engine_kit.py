@@ -43,7 +43,8 @@ class Stub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def keys(self) -> list[str]:
+    @property
+    def sent_keys(self) -> list[str]:
         return [post.key for post in self.posts]
 
 

@@ -1,0 +1,300 @@
+"""Rules of the engine that a client may rely on, on a real store with a worker in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from engine import workflows
+from engine.drain import Drain
+from engine.errors import BadRequest, Conflict, InvalidTransition, KeyReused, WorkflowComplete
+from engine.handlers import activity, open_program, register
+from engine.model import NewNode, NewWorkflow
+from engine.registry import Registry
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.engine_kit import Post, Stub, act, named, shape, stub_client
+from tests.integration.servers import wait_for
+
+HANDLERS = Registry()
+
+
+@activity(retries=0, registry=HANDLERS)
+def always_fails() -> None:
+    raise ValueError("as ever")
+
+
+@activity(later=True, registry=HANDLERS)
+def later() -> None:
+    pass
+
+
+@activity(registry=HANDLERS)
+def waits_for_later() -> None:
+    register(later, registry=HANDLERS)
+
+
+@dataclass
+class House:
+    """One workflow engine with one worker in a thread, and a client over HTTP."""
+
+    rt: Runtime
+    me: str
+    stub: Stub
+    drain: Drain
+
+    def workflow(self) -> str:
+        return workflows.create_workflow(self.rt, self.me, name="house", subject=time.time_ns()).id
+
+    def signal(self, workflow: str, name: str = "signal", **more: object) -> str:
+        id = workflows.signal(self.rt, self.me, workflow, act(name, **more)).id
+        self.sent(id)
+        return id
+
+    def sent(self, id: str, attempt: int = 1) -> None:
+        wait_for("the post", lambda: f"{id}:{attempt}" in self.stub.sent_keys, every=0.01)
+
+    def says(self, id: str, word: str, **more: object) -> None:
+        workflows.change_status(self.rt, self.me, id, word, **more)  # type: ignore[arg-type]
+
+    def reaches(self, id: str, server: str, client: str) -> None:
+        def there() -> bool:
+            node = workflows.get_node(self.rt, None, id).node
+            return (node.ss, node.cs) == (server, client)
+
+        wait_for(f"{server}/{client}", there, every=0.01)
+
+
+Build = Callable[..., House]
+
+
+@pytest.fixture
+def build(mongo_url: str) -> Iterator[Build]:
+    closing: list[Callable[[], object]] = []
+
+    def made(answer: Callable[[Post], int] = lambda post: 200, **more: object) -> House:
+        settings = Settings(mongo_url=mongo_url, lease=1.0, period=0.05, **more)  # type: ignore[arg-type]
+        rt = open_runtime(settings, handlers=HANDLERS)
+        context = stub_client(answer)
+        stub = context.__enter__()
+        me = workflows.add_client(
+            rt, "me", activity_endpoint=stub.url, notification_endpoint=stub.url + "/notification"
+        )[0].id
+        drain = Drain(rt, "worker")
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                drain.round(0.02)
+            drain.leave(1.0)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        closing.extend([stop.set, thread.join, lambda: context.__exit__(None, None, None), rt.close])
+        return House(rt, me, stub, drain)
+
+    yield made
+    for close in closing:
+        close()
+
+
+def test_history_beyond_its_limit_moves_out_and_is_read_as_one(build: Build) -> None:
+    house = build()
+    node = house.signal(house.workflow(), retry=60, retry_interval=0)
+    for attempt in range(1, 46):
+        house.sent(node, attempt)
+        house.says(node, "errored", response={"error": {"message": f"try {attempt}"}}, attempt=attempt)
+    found = workflows.errors(house.rt, house.me, node)
+    assert [change.response["error"]["message"] for change in found] == [f"try {n}" for n in range(1, 46)]
+    stored = house.rt.store.node(node)
+    assert stored is not None
+    assert stored.hs > 0
+    assert stored.hn == len(stored.h or []) <= 64
+
+
+def test_a_call_for_an_old_attempt_is_refused_and_its_result_kept(build: Build) -> None:
+    house = build()
+    node = house.signal(house.workflow(), retry=1, retry_interval=0)
+    house.says(node, "errored", attempt=1)
+    house.sent(node, 2)
+    with pytest.raises(Conflict):
+        house.says(node, "completed", response={"result": "late"}, attempt=1)
+    house.reaches(node, "sent_to_client", "received")
+    refused = [line for line in workflows.history(house.rt, house.me, node) if line.refused]
+    assert [line.response for line in refused] == [{"result": "late"}]
+    house.says(node, "completed", response={"result": "in time"}, attempt=2)
+    house.reaches(node, "complete", "complete")
+    assert workflows.last_response(house.rt, house.me, node) == {"result": "in time"}
+
+
+def test_completing_twice_is_refused_and_changes_nothing(build: Build) -> None:
+    house = build()
+    node = house.signal(house.workflow())
+    house.says(node, "completed", response={"result": 1})
+    with pytest.raises(InvalidTransition):
+        house.says(node, "completed", response={"result": 2})
+    assert workflows.last_response(house.rt, house.me, node) == {"result": 1}
+
+
+def test_an_idempotency_key_makes_one_signal_and_refuses_another_body(build: Build) -> None:
+    house = build()
+    root = house.workflow()
+    first = workflows.signal(house.rt, house.me, root, act("pay"), key="k")
+    assert workflows.signal(house.rt, house.me, root, act("pay"), key="k").id == first.id
+    with pytest.raises(KeyReused):
+        workflows.signal(house.rt, house.me, root, act("pay", data={"other": 1}), key="k")
+    assert len(workflows.children(house.rt, house.me, root)) == 1
+
+
+def test_callers_with_one_key_at_the_same_time_get_the_same_children(build: Build) -> None:
+    house = build()
+    node = house.signal(house.workflow())
+    answers: list[list[str]] = []
+    family = [act("a"), act("b")]
+
+    def ask() -> None:
+        answers.append(workflows.add_children(house.rt, house.me, node, family, key="k"))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 6
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_a_failing_notification_endpoint_fails_no_call_and_is_asked_again(build: Build) -> None:
+    house = build(lambda post: 500 if post.path == "/notification" else 200)
+    node = house.signal(house.workflow(), retry=0)
+    house.says(node, "errored", response={"error": {"message": "broken"}})
+    house.reaches(node, "retries_exhausted", "errored")
+    (told,) = wait_for("the notification", lambda: [p for p in house.stub.posts if p.path == "/notification"])
+    assert told.body["notification"] == {"name": "signal", "message": "Client Error"}
+    assert told.body["error"] == {"message": "broken"}
+
+    def waiting() -> bool:
+        stored = house.rt.store.node(node)
+        return stored is not None and (stored.do or {}).get("notify", {}).get("tries") == 1 and stored.by is None
+
+    wait_for("its next try", waiting)
+    stored = house.rt.store.node(node)
+    assert stored is not None
+    assert stored.due is not None
+    assert 0 < stored.due - house.rt.store.now() <= 120_000
+
+
+def test_a_slow_notification_endpoint_holds_up_nothing(build: Build) -> None:
+    release = threading.Event()
+
+    def answer(post: Post) -> int:
+        if post.path == "/notification":
+            release.wait(20)
+        return 200
+
+    house = build(answer)
+    node = house.signal(house.workflow(), retry=0)
+    house.says(node, "errored")
+    wait_for("the notification", lambda: any(p.path == "/notification" for p in house.stub.posts))
+    house.says(node, "resolved")
+    house.reaches(node, "complete", "resolved")
+    release.set()
+
+
+def test_a_refused_post_is_a_client_error_and_is_sent_again_as_the_next_attempt(build: Build) -> None:
+    answers = iter([500, 404, 301, 200])
+    house = build(lambda post: next(answers))
+    root = house.workflow()
+    node = workflows.signal(house.rt, house.me, root, act("s", retry=5, retry_interval=0)).id
+    house.sent(node, 4)
+    house.reaches(node, "sent_to_client", "received")
+    messages = [change.response["error"]["message"] for change in workflows.errors(house.rt, house.me, node)]
+    assert messages == ["HTTP request for activity failed"] * 3
+    assert house.stub.posts[3].headers["x-backbeat-attempt"] == "4"
+
+
+def test_a_link_that_would_wait_for_itself_is_refused(build: Build) -> None:
+    house = build()
+    root = house.workflow()
+    node = house.signal(root)
+    with pytest.raises(BadRequest):
+        workflows.signal(house.rt, house.me, root, act("after it", link=node))
+
+
+def test_a_complete_workflow_takes_no_signal_and_a_complete_activity_no_child(build: Build) -> None:
+    house = build()
+    root = house.workflow()
+    node = house.signal(root)
+    house.says(node, "completed")
+    house.reaches(node, "complete", "complete")
+    with pytest.raises(Conflict):
+        workflows.add_children(house.rt, house.me, node, [act("too late")])
+    workflows.complete(house.rt, house.me, root)
+    with pytest.raises(WorkflowComplete):
+        workflows.signal(house.rt, house.me, root, act("too late"))
+
+
+def test_a_handler_without_retries_left_waits_for_a_person(build: Build) -> None:
+    house = build()
+    client = workflows.add_client(house.rt, "python")[0].id
+    new = NewWorkflow(name="p", subject=1, signal=NewNode(name="always_fails", retry=0))
+    ((_, signal),) = workflows.start_many(house.rt, client, [new])
+    house.reaches(signal.id, "retries_exhausted", "errored")
+    (error,) = workflows.errors(house.rt, client, signal.id)
+    assert error.response["error"]["message"] == "as ever"
+    workflows.settle(house.rt, signal.id, "resolved", by="ann")
+    house.reaches(signal.id, "complete", "resolved")
+
+
+def test_an_activity_left_open_is_completed_by_id_from_any_programme(build: Build, mongo_url: str) -> None:
+    house = build()
+    with open_program(mongo_url, client="python", registry=HANDLERS) as program:
+        root, signal = program.signal("open", {"n": 1}, waits_for_later)
+        wait_for("the open one", lambda: ("/waits_for_later/later", "sent_to_client") in _states(house.rt, root.id))
+        program.complete(named(house.rt, root.id, "later").id, {"paid": True})
+        house.reaches(signal.id, "complete", "complete")
+        assert program.signal("open", {"n": 1}, waits_for_later, key="k")[0].id == root.id
+
+
+def _states(rt: Runtime, root: str) -> list[tuple[str, str]]:
+    return [(path, server) for path, _, server, _, _ in shape(rt, root)]
+
+
+def test_an_operator_may_send_again_time_out_or_give_up_a_silent_client(build: Build) -> None:
+    house = build()
+    root = house.workflow()
+    first = house.signal(root, retry=1, retry_interval=0)
+    workflows.resend(house.rt, first, by="ann")
+    house.sent(first, 2)
+    workflows.time_out(house.rt, first, by="ann")
+    house.sent(first, 3)
+    node = workflows.get_node(house.rt, None, first).node
+    assert (node.attempt, node.retries_left) == (3, 0)
+    workflows.settle(house.rt, first, "shutdown", by="ann")
+    house.reaches(first, "complete", "shutdown")
+    assert not [post for post in house.stub.posts if post.path == "/notification"]
+
+
+def test_what_a_client_leaves_unanswered_ends_at_its_deadline(build: Build) -> None:
+    house = build()
+    node = house.signal(house.workflow(), retry=0, data={"timeout": 0.3})
+    house.reaches(node, "retries_exhausted", "errored")
+    (error,) = workflows.errors(house.rt, house.me, node)
+    assert error.response == {"error": {"message": "Client timeout"}}
+
+
+def test_a_node_claimed_again_and_again_is_put_aside_and_somebody_is_told(build: Build) -> None:
+    house = build()
+    root = house.workflow()
+    workflows.pause(house.rt, house.me, root, by="ann")
+    node = workflows.signal(house.rt, house.me, root, act("poison")).id
+    house.reaches(node, "paused", "ready")
+    poison = {"$set": {"ss": "started", "do": {"start": True}, "tries": 6, "due": 1, "rev": "x", "by": "w"}}
+    house.rt.store.db["nodes"].update_one({"_id": node}, poison)
+    house.reaches(node, "errored", "ready")
+    wait_for("the news", lambda: [p for p in house.stub.posts if p.path == "/notification"])
+    assert house.stub.posts[-1].body["notification"]["message"] == "Server Error"
