@@ -113,7 +113,7 @@ def _preflight(w: Work) -> Done:
     w.note(vip=facts.vip)
     if found.broken:
         raise StepFailed(found.broken)
-    again = w.known.pop("again", False)
+    again = w.known.pop("again", False) and facts.health == "failing"  # it failed, and is not well by now: begin afresh
     if "old" not in w.known or again:
         w.old, w.launched, w.hung = identity(facts.proc), False, False
         w.known.update(killing=None)
