@@ -37,6 +37,16 @@ class _Connection(fabric.Connection):  # type: ignore[misc]
     inline_ssh_env = True
 
 
+class _Settings(fabric.Config):  # type: ignore[misc]
+    """Fabric's settings. It looks for these two on every access, and a miss costs it a list of all its attributes."""
+
+    _keypath: tuple[str, ...] = ()
+
+    @property
+    def _root(self) -> _Settings:
+        return self
+
+
 class Transport:
     """All connections of one command; files (known hosts, keys, ssh_config) are read once. Close it at the end."""
 
@@ -183,7 +193,7 @@ class Transport:
                     read = paramiko.SSHConfig.from_path(str(ssh.config)) if ssh.config else paramiko.SSHConfig()
                 except (OSError, paramiko.ConfigParseError) as error:
                     raise ConfigError(f"{ssh.config}: {error}", next="bbctl config check") from error
-                self._configs[ssh.config] = fabric.Config(lazy=True, ssh_config=read)
+                self._configs[ssh.config] = _Settings(lazy=True, ssh_config=read)
             return self._configs[ssh.config]
 
     @contextmanager
