@@ -16,6 +16,7 @@ from bbctl import signatures
 from bbctl.durations import format_duration
 from bbctl.look import Seen
 from bbctl.model import Finding, Host
+from bbctl.redact import mask
 from bbctl.remote.logs import Line
 from bbctl.signatures import Hit, Signature
 
@@ -311,7 +312,7 @@ def engine_trouble(
 ) -> Trouble:
     """A trouble of the engine or its stores, for whoever asked them."""
     check = CHECKS[name]
-    evidence = tuple(said.items())
+    evidence = tuple((label, mask(text)) for label, text in said.items())
     finding = Finding(
         id=name, severity=check.severity, target=target, title=title, since=since, evidence=evidence, runbook=check.runbook,
         next=next,
@@ -332,7 +333,7 @@ def _trouble(
         state=state,
         finding=Finding(
             id=name, severity=check.severity, target=case.host.name, title=title, since=since,
-            evidence=tuple(evidence.items()), runbook=check.runbook, next=next,
+            evidence=tuple((label, mask(text)) for label, text in evidence.items()), runbook=check.runbook, next=next,
         ),
     )  # fmt: skip
 

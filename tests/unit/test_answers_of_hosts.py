@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bbctl import bundle, dumps, health
+from bbctl import dumps, health
 from bbctl.model import Health, Host, Ssh
+from bbctl.redact import mask
 from bbctl.remote import http, machine, sections, vip
 
 STATES = """1
@@ -180,9 +181,9 @@ def test_threads_that_merely_wait_are_no_deadlock() -> None:
     ],
 )  # fmt: skip
 def test_passwords_and_tokens_never_leave_in_a_bundle(text: str) -> None:
-    assert "CANARY" not in bundle.mask(f"before {text} after")
+    assert "CANARY" not in mask(f"before {text} after")
 
 
 def test_what_is_no_secret_stays_readable() -> None:
     text = "2026-11-24 03:02:58 INFO Stopping HornetQ http://10.0.0.1:8080/health status 503 user=ann"
-    assert bundle.mask(text) == text
+    assert mask(text) == text
