@@ -11,10 +11,11 @@ from engine.model import ClientRecord, Node
 from engine.rows import TWINS
 from engine.runtime import Runtime
 from engine.scene import Scene, active
-from engine.states import DONE, SERVER
+from engine.states import DONE, SERVER, WAITING
 
 UNFINISHED = [status for status in SERVER if status not in DONE]
 BATCH = 200
+SOON = 60_000  # ms: a tell is due at once, or when the lease of who holds it is over
 HOPS = 3  # from workflow to linked workflow
 MAX_LINKED = 20  # workflows followed through links
 MAX_TWINS = 200  # nodes whose data is read to compare it
@@ -37,16 +38,38 @@ def of_workflow(rt: Runtime, workflow: str, *, history: bool = False) -> Scene:
 
 
 def around(rt: Runtime, nodes: Sequence[Node]) -> Scene:
-    """These nodes (read with their history), their parents, workflows, siblings under way, children and links."""
+    """These nodes (read with their history), and of their neighbours what judging them takes: parents, workflows,
+    children, links, who has to tell them something, and whatever blocks them. Not all siblings: there may be thousands."""
     found = {n.id: n for n in nodes}
     ids, parents = list(found), {n.parent for n in nodes if n.parent}
-    above = rt.store.by_ids(parents | {n.wf for n in nodes} - set(ids))
-    near = rt.store.find(
-        {"parent": {"$in": [*parents, *ids]}, "$or": [{"open": {"$in": ["r", "b", "n"]}}, {"due": {"$gt": 0}}]}
-    )
-    links = rt.store.find({"link": {"$in": ids}})
-    others = {n.id: n for n in [*above.values(), *near, *links] if n.id not in found}
+    near = list(rt.store.by_ids((parents | {n.wf for n in nodes}) - set(ids)).values())
+    near += rt.store.find({"parent": {"$in": ids}, "open": {"$in": ["r", "b", "n"]}})
+    near += rt.store.find({"link": {"$in": ids}})
+    soon = {"$gt": 0, "$lte": rt.store.now() + SOON}
+    near += rt.store.find({"due": soon, "do.tell": {"$in": [*ids, *parents]}})
+    given_up = {n.parent for n in nodes if n.cs == "shutdown" and active(n)}
+    waiting = {n.parent for n in nodes if n.ss in WAITING} - given_up
+    near += rt.store.find({"parent": {"$in": list(waiting)}, "open": "b"}) if waiting else []
+    near += rt.store.find({"parent": {"$in": list(given_up)}, "open": {"$in": ["r", "b", "n"]}}) if given_up else []
+    others = {n.id: n for n in [*near, *_ready_before(rt, nodes, near)] if n.id not in found}
     return _scene(rt, others | found)
+
+
+def _ready_before(rt: Runtime, nodes: Sequence[Node], near: Iterable[Node]) -> list[Node]:
+    """For the first of each family that waits: a ready sibling that must run before it, unless a known one blocks it."""
+    first: dict[tuple[str | None, str | None], int] = {}
+    for n in nodes:
+        if n.ss in WAITING:
+            family = (n.parent, n.pgen)
+            first[family] = min(n.seq, first.get(family, n.seq))
+    for n in near:
+        if n.open == "b" and n.seq < first.get((n.parent, n.pgen), 0):
+            del first[(n.parent, n.pgen)]
+    found = []
+    for (parent, pgen), seq in first.items():
+        query = {"parent": parent, "pgen": pgen, "open": "r", "seq": {"$lt": seq}, "mode": "blocking"}
+        found += rt.store.find(query, newest=True, limit=1)
+    return found
 
 
 def unfinished(rt: Runtime, narrow: Mapping[str, Any] | None = None) -> Iterator[tuple[Scene, list[Node]]]:
