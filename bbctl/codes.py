@@ -96,6 +96,21 @@ CODES: dict[str, Code] = STATUSES | {
         "Several services could be meant, and none was named.", "--service NAME; the message lists them.", 2
     ),
     "no-signal": Code("There is no such signal.", "TERM, KILL, QUIT, HUP, INT, USR1 …; bbctl kill --help.", 2),
+    "no-check": Code("There is no check of this name.", "bbctl check list shows them.", 2),
+    "sweep-busy": Code(
+        "Another sweep of this home is at work; this one was skipped.", "Nothing; the next one looks again.", 3
+    ),
+    "bundle": Code("The bundle's file could not be written.", "Name a file in a folder that you may write to.", 1),
+    "drain-failed": Code(
+        "The host could not be taken out of its VIP, or it is not known whether it was.",
+        "bbctl status HOST; the message says what the VIP answered.",
+        1,
+    ),
+    "undrain-failed": Code(
+        "The host could not be put back into its VIP: it stays out.",
+        "bbctl status HOST; once the cause is mended, bbctl undrain HOST.",
+        1,
+    ),
     "bad-pid": Code("A pid below 2 is no process that may be signalled.", "bbctl status HOST shows the service's.", 2),
     # files and settings
     "config": Code(
