@@ -52,7 +52,10 @@ def logs(
 
     call: Call = ctx.obj
     wanted = _wanted(follow, lines, grep, since, until, seconds)
-    where = {h.name: source(h, service, path) for h in select(call.fleet, target, exclude=exclude, labels=label)}
+    hosts = select(call.fleet, target, exclude=exclude, labels=label)
+    if path is None and service is None:  # of many, those that keep no log have nothing to say
+        hosts = [h for h in hosts if any(s.log for s in h.services)] or hosts
+    where = {h.name: source(h, service, path) for h in hosts}
     cancel = threading.Event()
     writer = Writer(
         cancel, json=call.json, highlight=_pattern("--highlight", highlight), plain="NO_COLOR" in call.environ
