@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -134,7 +135,7 @@ class Poster:
             connection.request("POST", target, body=body, headers=headers, preload_content=False)
             answer = connection.getresponse()
             whole = self._read(answer)
-        except (HTTPError, OSError, ValueError, ssl.SSLError) as error:
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
             late = self._watch.end(watched)
             connection.close()
             if late or isinstance(error, TimeoutError):

@@ -37,6 +37,8 @@ NO_HANDLER = 5_000
 """Milliseconds until a node is offered again that nobody here can run."""
 WANT = 8
 MOST = 64
+KEPT = 256
+"""New children that are kept in hand; of a longer family the rest is read when their turn comes."""
 
 
 @dataclass
@@ -332,7 +334,7 @@ class Drain:
         if handler is None:
             events.deliver(after, ctx)
             return [], "post"
-        if self.rt.handlers.is_slow(handler):
+        if self.rt.handlers.is_slow(handler, self.rt.settings.slow):
             events.deliver(after, ctx)
             return [], "call"
         began = time.monotonic()
@@ -341,8 +343,7 @@ class Drain:
         outcome = call(handler, after, root)
         failpoint("handler.after")
         self.leases.busy_until(None)
-        if time.monotonic() - began > self.rt.settings.slow:
-            self.rt.handlers.slow.add(handler.name)
+        self.rt.handlers.took(handler, time.monotonic() - began)
         return conclude(after, outcome, ctx), None
 
     # -- what a parent starts --------------------------------------------------------------------------------------
@@ -463,8 +464,9 @@ class Drain:
             held = self.held[node._id] = Held(node)
         held.node, held.marked, held.told = node, False, False
         if op.change.children and node.look:
-            held.kids = [inserted(child) for child in op.change.children]
-            held.whole = op.change.before.gen is None
+            held.kids = [inserted(child) for child in op.change.children[:KEPT]]
+            held.more = len(op.change.children) > KEPT
+            held.whole = op.change.before.gen is None and not held.more
         elif op.change.before.gen != node.gen:
             held.kids, held.whole = None, False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import queue
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from engine.client import Answer
 from engine.events import Context
 from engine.failpoint import failpoint
 from engine.model import ClientRecord, Node
+from engine.registry import Handler
 from engine.runtime import Runtime
 from engine.task import Outcome
 
@@ -97,10 +99,16 @@ class Flights:
             return lambda: Answer(None, "its client is gone")
         if client.local:
             handler = self._rt.handlers.get(node.name)
-            return None if handler is None else lambda: task.call(handler, node, root)
+            return None if handler is None else lambda: self._call(handler, node, root)
         kind, url = _endpoint(node, client)
         body = present.post(node, root, kind=kind)
         return lambda: self._post(client, url, node, body)
+
+    def _call(self, handler: Handler, node: Node, root: Node) -> Outcome:
+        began = time.monotonic()
+        outcome = task.call(handler, node, root)
+        self._rt.handlers.took(handler, time.monotonic() - began)
+        return outcome
 
     def _notify(self, node: Node, root: Node) -> Callable[[], Answer | Outcome] | None:
         client = self._rt.client(node.client)

@@ -29,10 +29,10 @@ class Handler:
 
 @dataclass
 class Registry:
-    """Handlers by activity name. Names that turned out slow are remembered."""
+    """Handlers by activity name, and how long each takes of late: one slow run on a busy machine makes none slow for good."""
 
     handlers: dict[str, Handler] = field(default_factory=dict)
-    slow: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, handler: Handler) -> None:
         if handler.name in self.handlers and self.handlers[handler.name].run is not handler.run:
@@ -51,8 +51,11 @@ class Registry:
     def get(self, name: str) -> Handler | None:
         return self.handlers.get(name)
 
-    def is_slow(self, handler: Handler) -> bool:
-        return handler.slow or handler.later or handler.name in self.slow
+    def took(self, handler: Handler, seconds: float) -> None:
+        self.seconds[handler.name] = 0.8 * self.seconds.get(handler.name, 0.0) + 0.2 * seconds
+
+    def is_slow(self, handler: Handler, limit: float) -> bool:
+        return handler.slow or handler.later or self.seconds.get(handler.name, 0.0) > limit
 
 
 def _elsewhere(*args: Any, **kwargs: Any) -> Any:

@@ -38,7 +38,7 @@ class Settings:
     slice: float = 0.020
     """Seconds of handlers in one round, before it is committed."""
     slow: float = 0.050
-    """A handler that took longer runs in the pool from then on, so that it holds up nobody."""
+    """A handler that takes longer of late runs in the pool, so that it holds up nobody."""
     grace: float = 10.0
     """How long a leaving worker waits for what is under way."""
     sweep_period: float = 60.0

@@ -155,3 +155,50 @@ def test_sigterm_ends_all_workers_and_repeats_nothing(town: Town) -> None:
 
     made = town.work_through(60, 4, redeploy, 2)
     assert town.prove(made) == 0
+
+
+def freeze_a_worker(town: Town) -> None:
+    """Longer than its lease: what it writes when it wakes must be refused."""
+    for pid in town.crew.workers()[:1]:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(2 * LEASE)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_worker_that_sleeps_past_its_lease_records_nothing_twice(town: Town) -> None:
+    made = town.work_through(60, 6, freeze_a_worker, 1e9)
+    assert town.prove(made) <= 3 * 64
+
+
+def spread_hints(town: Town) -> None:
+    """Every node three times, in any order, those that are not due included."""
+    ids = town.rt.store.ids_where({}, 2000) * 3
+    random.shuffle(ids)
+    for first in range(0, len(ids), 500):
+        with redis.Redis.from_url(town.redis.url()) as client:
+            client.rpush("bbctl:hints", *ids[first : first + 500])
+
+
+def test_hints_three_times_in_any_order_deliver_nothing_twice(town: Town) -> None:
+    assert town.prove(town.work_through(60, 3, spread_hints, 0.5)) == 0
+
+
+def test_a_frozen_redis_slows_nobody_who_asks(town: Town) -> None:
+    town.redis.process.send(signal.SIGSTOP)
+    try:
+        waits = []
+        for place in range(20):
+            began = time.monotonic()
+            workflows.create_workflow(town.rt, town.client, name="frozen", subject=place)
+            workflows.start_many(
+                town.rt,
+                town.client,
+                [NewWorkflow(name="town", subject=place, signal=NewNode(name="decide"), key="go")],
+            )
+            waits.append(time.monotonic() - began)
+        slow = [wait for wait in waits if wait > town.rt.settings.hint_timeout]
+        assert len(slow) <= sum(waits) / 1.0 + 1, "the breaker lets one call a second try, and no more"
+        wait_for("the work", town._all_done, 60)
+    finally:
+        town.redis.process.send(signal.SIGCONT)

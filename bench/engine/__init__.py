@@ -1,0 +1,1 @@
+"""The engine beside its peers, on servers of its own."""

@@ -1,0 +1,260 @@
+"""B1-B4 on our engine (two workers, journalled), on RQ (two SimpleWorkers) and, with --peers PYTHON, on Dramatiq (2 x 8).
+
+    python -m bench.engine [--peers VENV/bin/python] [--only b1] [--small]
+
+Figures of one run compare with each other only: everything shares one machine. Prints activities a second and ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from engine import workflows
+from engine.model import NewNode, NewWorkflow
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.servers import Mongo, Redis, wait_for
+from tests.integration.worker_kit import crew
+
+WORKERS = 2
+BATCH = 50
+Figures = dict[str, float]
+
+
+def rate(activities: int, began: float) -> float:
+    return activities / (time.monotonic() - began)
+
+
+# -- ours ----------------------------------------------------------------------------------------------------------
+
+
+class Ours:
+    name = "bbctl"
+
+    def __init__(self, rt: Runtime, stamps: Path) -> None:
+        self.rt = rt
+        self.stamps = stamps
+        self.client = workflows.add_client(rt, "bench")[0].id
+        self.made = 0
+
+    def start(self, name: str, count: int, *params: object) -> list[str]:
+        new = []
+        for _ in range(count):
+            self.made += 1
+            data = {"params": list(params)}
+            new.append(NewWorkflow(name="bench", subject=self.made, signal=NewNode(name=name, data=data)))
+        roots: list[str] = []
+        for first in range(0, count, BATCH):
+            roots += [signal.id for _, signal in workflows.start_many(self.rt, self.client, new[first : first + BATCH])]
+        return roots
+
+    def until_done(self, signals: list[str]) -> None:
+        query = {"_id": {"$in": signals}, "ss": {"$ne": "complete"}}
+        wait_for("the work", lambda: not self.rt.store.ids_where(query, 1), 300, every=0.02)
+
+    def sequence(self, count: int, length: int) -> float:
+        began = time.monotonic()
+        self.until_done(self.start("chain", count, length))
+        return rate(count * length, began)
+
+    def one_by_one(self, count: int, length: int, callers: int) -> float:
+        began = time.monotonic()
+        signals: list[str] = []
+
+        def call(share: int) -> None:
+            for _ in range(share):
+                signals.extend(self.start("chain", 1, length))
+
+        threads = [threading.Thread(target=call, args=(count // callers,)) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.until_done(signals)
+        return rate(len(signals) * length, began)
+
+    def fan(self, count: int, width: int) -> float:
+        began = time.monotonic()
+        self.until_done(self.start("fan", count, width))
+        return rate(count * width, began)
+
+    def latency(self, count: int) -> list[float]:
+        self.stamps.write_text("")
+        for _ in range(count):
+            self.start("stamp", 1, time.monotonic())
+            time.sleep(0.01)
+        lines = wait_for("the stamps", lambda: len(found := self.stamps.read_text().split()) == count and found)
+        return [float(line) for line in lines]
+
+
+@contextmanager
+def ours(folder: Path, mongo: Mongo, server: Redis) -> Iterator[Ours]:
+    settings = Settings(mongo_url=mongo.url("bench"), redis_url=server.url())
+    stamps = folder / "stamps"
+    rt = open_runtime(settings)
+    with crew(settings, WORKERS, ["bench.engine.works"], folder, BENCH_STAMPS=str(stamps)) as team:
+        wait_for("the workers", lambda: len(workflows.workers(rt)) == WORKERS)
+        yield Ours(rt, stamps)
+        print("memory of a worker, MB:", ", ".join(f"{resident(pid):.0f}" for pid in team.workers()))
+    rt.close()
+
+
+def resident(pid: int) -> float:
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+# -- peers ---------------------------------------------------------------------------------------------------------
+
+
+class Peer:
+    """Works are submitted by `submit(work, count, size)`; the last job of each counts `done` up."""
+
+    def __init__(self, name: str, url: str, submit: Callable[[str, int, int], None]) -> None:
+        self.name = name
+        self.redis = redis.Redis.from_url(url)
+        self.submit = submit
+
+    def _run(self, work: str, count: int, size: int) -> float:
+        self.redis.delete("done")
+        began = time.monotonic()
+        self.submit(work, count, size)
+        wait_for("the work", lambda: int(str(self.redis.get("done") or b"0", "ascii")) >= count, 300, every=0.02)
+        return rate(count * size, began)
+
+    def sequence(self, count: int, length: int) -> float:
+        return self._run("chain", count, length)
+
+    def fan(self, count: int, width: int) -> float:
+        self.redis.delete(*[f"fan:{place}" for place in range(count)])
+        return self._run("fan", count, width)
+
+    def latency(self, count: int) -> list[float]:
+        self.redis.delete("stamps")
+        self.submit("stamp", count, 0)
+        wait_for("the stamps", lambda: self.redis.llen("stamps") == count)
+        return [float(item) for item in self.redis.lrange("stamps", 0, -1)]  # type: ignore[union-attr]
+
+
+def children(count: int, argv: list[str], environment: dict[str, str]) -> list[subprocess.Popen[bytes]]:
+    quiet = subprocess.DEVNULL
+    return [subprocess.Popen(argv, env={**os.environ, **environment}, stdout=quiet, stderr=quiet) for _ in range(count)]
+
+
+@contextmanager
+def rq(url: str) -> Iterator[Peer]:
+    os.environ["BENCH_REDIS"] = url
+    from bench.engine import peer_rq
+
+    argv = [sys.executable, "-m", "rq.cli", "worker", "-w", "rq.SimpleWorker", "--quiet", "-u", url, "bench"]
+    workers = children(WORKERS, argv, {"BENCH_REDIS": url, "PYTHONPATH": os.getcwd()})
+
+    def submit(work: str, count: int, size: int) -> None:
+        for place in range(count):
+            if work == "stamp":
+                peer_rq.enqueue(peer_rq.stamp, time.monotonic())
+                time.sleep(0.01)
+            elif work == "fan":
+                peer_rq.enqueue(peer_rq.fan, size, str(place))
+            else:
+                peer_rq.enqueue(peer_rq.chain, size)
+
+    time.sleep(2)
+    try:
+        yield Peer("rq", url, submit)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+@contextmanager
+def dramatiq(url: str, python: str) -> Iterator[Peer]:
+    environment = {"BENCH_REDIS": url, "PYTHONPATH": os.getcwd()}
+    argv = [python, "-m", "dramatiq", "-p", "2", "-t", "8", "bench.engine.peer_dramatiq"]
+    (worker,) = children(1, argv, environment)
+
+    def submit(work: str, count: int, size: int) -> None:
+        argv = [python, "-m", "bench.engine.peer_dramatiq", work, str(count), str(size)]
+        subprocess.run(argv, env={**os.environ, **environment}, check=True)
+
+    time.sleep(3)
+    try:
+        yield Peer("dramatiq", url, submit)
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+# -- the run -------------------------------------------------------------------------------------------------------
+
+
+def measured(peer: Ours | Peer, only: str, part: float) -> Figures:
+    found: Figures = {}
+    if "b1".startswith(only) or only == "b1":
+        peer.sequence(20, 5)  # warm
+        found["b1 500 x 5"] = peer.sequence(int(500 * part), 5)
+        if isinstance(peer, Ours):
+            found["b1 one by one, 16 callers"] = peer.one_by_one(int(500 * part) // 16 * 16, 5, 16)
+    if only in ("", "b2"):
+        found["b2 50 x 50 + join"] = peer.fan(int(50 * part), 50)
+    if only in ("", "b3"):
+        found["b3 chain of 1,000"] = peer.sequence(1, int(1000 * part))
+        if isinstance(peer, Ours):
+            found["b3 chain of 4,000"] = peer.sequence(1, int(4000 * part))
+    if only in ("", "b4"):
+        waits = sorted(peer.latency(int(200 * part)))
+        found["b4 p50 ms"] = statistics.median(waits) * 1000
+        found["b4 p99 ms"] = waits[int(len(waits) * 0.99)] * 1000
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", help="Python of an environment with bench/requirements-engine.txt")
+    parser.add_argument("--only", default="", help="b1, b2, b3 or b4")
+    parser.add_argument("--small", action="store_true", help="a fifth of the work")
+    parser.add_argument("--alone", action="store_true", help="without peers")
+    options = parser.parse_args()
+    part = 0.2 if options.small else 1.0
+    results: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory(prefix="bbctl-bench-") as folder:
+        mongo, server, other = Mongo.start(), Redis.start(), Redis.start()
+        try:
+            with ours(Path(folder), mongo, server) as us:
+                results["bbctl"] = measured(us, options.only, part)
+            if not options.alone:
+                with rq(other.url()) as peer:
+                    results["rq"] = measured(peer, options.only, part)
+            if options.peers:
+                with dramatiq(other.url(1), options.peers) as peer:
+                    results["dramatiq"] = measured(peer, options.only, part)
+        finally:
+            for each in (mongo, server, other):
+                each.stop()
+    show(results)
+
+
+def show(results: dict[str, Figures]) -> None:
+    print(f"{'':28}" + "".join(f"{name:>12}" for name in results) + "".join(f"{'÷ ' + n:>12}" for n in list(results)[1:]))
+    for key, value in results["bbctl"].items():
+        row = [results[name].get(key) for name in results]
+        shown = "".join(f"{'–' if one is None else format(one, ',.1f'):>12}" for one in row)
+        ratios = "".join(f"{'–' if one is None else format(value / one, '.2f'):>12}" for one in row[1:])
+        print(f"{key:28}{shown}{ratios}")
+
+
+if __name__ == "__main__":
+    main()
