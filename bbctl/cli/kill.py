@@ -63,7 +63,8 @@ def kill(
         refused = [
             _row(killing.Killed(aim=aim, outcome="refused", error="not confirmed"), name) for aim in aims.values()
         ]
-        call.confirm("Go?", result=refused)
+        if any(aim.proc is not None for aim in aims.values()):
+            call.confirm("Go?", result=refused)
         done = _carry_out(call, transport, aims, name, no_evidence, reason or "")
     rows = [_row(one, name) for one in done]
     call.show(rows, lambda: screens.killed(rows), name="host")
