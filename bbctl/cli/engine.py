@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,13 @@ def translated() -> Iterator[None]:
     except errors.EngineError as error:
         ours = next(to for kind, to in MEANING if isinstance(error, kind))
         raise ours(error.message, code=error.code, next=error.next) from error
+
+
+def remember(call: Call, nodes: Iterable[Node]) -> None:
+    """These have been shown: the Tab key offers them from now on."""
+    from bbctl.cli.complete import remember_workflows
+
+    remember_workflows(call.settings.home(), [n.tail or n.id[-8:] for n in nodes])
 
 
 def find(rt: Runtime, asked: str) -> Node:

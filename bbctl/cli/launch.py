@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import client_for, find, runtime
+from bbctl.cli.engine import client_for, find, remember, runtime
 from bbctl.cli.front import Call
 from bbctl.cli.workflow import Id
 from bbctl.errors import UsageError
@@ -56,6 +56,7 @@ def start(
             key = "start:" + hashlib.sha256(json.dumps([new.name, new.data], sort_keys=True).encode()).hexdigest()
             sent = workflows.signal(rt, owner.id, root.id, new, key=key)
         value = present.workflow(root) | ({"signal": present.node(sent, root)} if sent else {})
+    remember(call, [root])
     said = f" · signal {sent.name} {sent.tail}" if sent else ""
     call.show(
         value,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import client_for, find, runtime
+from bbctl.cli.engine import client_for, find, remember, runtime
 from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.durations import parse_duration, parse_when
 from bbctl.errors import UsageError
@@ -44,6 +44,7 @@ def why(ctx: typer.Context, id: Id) -> int:
     with runtime(call) as rt:
         answer = explain.why(rt, find(rt, id), expected=call.fleet.expected)
         call.show(answer.as_json(), lambda: screens.why(answer))
+    remember(call, [answer.root, *(r.node for r in answer.causes[:20])])
     return 0 if answer.verdict in ("done", "waiting") else 1
 
 
@@ -70,6 +71,7 @@ def stuck(
     if group and not groups:
         raise UsageError(f"no group {group}: its cause is gone, or never was", code="not-found", next="bbctl wf stuck")
     call.show([g.as_json() for g in groups], lambda: screens.stuck(groups), name="group")
+    remember(call, [r.node for g in groups for r in g.reasons[:20]])
     return 1 if any(not g.row.remark for g in groups) else 0
 
 
@@ -189,6 +191,7 @@ def list_workflows(
         names = {c.id: c.name for c in workflows.list_clients(rt)}
     rows = [{**present.workflow(n), "client": names.get(n.client, n.client)} for n in found]
     call.show(rows, lambda: screens.listing(found, names), name="id")
+    remember(call, found)
 
 
 def show(
@@ -289,7 +292,7 @@ def history(
       bbctl wf history invoice=4711 --bars
       bbctl wf history 9d20b7c4 -o json    as the HTTP API gives them
     """
-    from bbctl.render import workflow as screens
+    from bbctl.render import history as screens
     from engine import present, reads
 
     call: Call = ctx.obj

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -18,14 +18,13 @@ from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, draw, out, saf
 if TYPE_CHECKING:
     from engine.explain import Answer, Group, Reason
     from engine.heal import Finding
-    from engine.model import HistoryLine, Node, StatusReport
+    from engine.model import Node, StatusReport
     from engine.preview import Preview
     from engine.wording import Option
 
 COLOUR = {"done": GOOD, "waiting": GOOD, "late": BUSY, "stuck": BAD, "needs-person": BAD}
 FOLD = 3  # finished nodes in a row that are shown; more are counted
 ROWS = 60  # nodes of a tree in `why`; `show` shows all
-BARS = 60  # columns of a bar
 DONE = ("complete", "deactivated")
 
 
@@ -48,7 +47,7 @@ def short(node: Node) -> str:
 def why(answer: Answer) -> None:
     """The verdict, the way to the cause, the proof, what to type."""
     draw(_head(answer), "")
-    about = {r.node.id: r for r in answer.reasons}
+    about = _about(answer)
     nodes = _family(answer)
     wide = max((len(safe(n.name)) + 2 * depth for n, depth in nodes), default=0)
     for line in _folded(nodes, about, wide, answer.scene.now):
@@ -56,11 +55,25 @@ def why(answer: Answer) -> None:
     for reason in answer.causes:
         if reason.node.wf != answer.root.id or reason.node.is_workflow:
             draw(*_reason_lines(reason, 0, len(reason.node.name), answer.scene.now))
+    for reason in answer.reasons:
+        if reason.row.remark and about[reason.node.id] is not reason:
+            draw(
+                Text(
+                    f"  also {safe(reason.node.name)} {short(reason.node)}: {reason.row.says}    {reason.row.id}",
+                    style=DIM,
+                )
+            )
     if answer.same > 1 and answer.causes:
         since = f" since {clock(seconds(answer.same_since))}" if answer.same_since else ""
         draw("", f"same cause: {answer.same} workflows{since} → bbctl wf stuck --group {answer.causes[0].group}")
     if answer.causes:
         draw("", *_options(answer.causes[0].options))
+
+
+def _about(answer: Answer) -> dict[str, Reason]:
+    """Each node's reason; a remark only where there is nothing else to say."""
+    found = {r.node.id: r for r in answer.reasons if r.row.remark}
+    return found | {r.node.id: r for r in answer.reasons if not r.row.remark}
 
 
 def _head(answer: Answer) -> Text:
@@ -115,7 +128,8 @@ def _folded(nodes: list[tuple[Node, int]], about: Mapping[str, Reason], wide: in
 
 def _quiet(nodes: list[tuple[Node, int]], wide: int) -> Iterator[Text]:
     if len(nodes) > FOLD:
-        yield Text(f"  ✓ … {len(nodes) - FOLD + 1} finished before", style=DIM)
+        indent = "  " * (nodes[0][1] + 1)
+        yield Text(f"{indent}✓ … {len(nodes) - FOLD + 1} finished before", style=DIM)
         nodes = nodes[1 - FOLD :]
     for node, depth in nodes:
         yield _plain(node, depth, wide)
@@ -170,7 +184,7 @@ def watched(answer: Answer) -> None:
 def show(answer: Answer) -> None:
     """The whole tree: how each node stands, since when, its attempt, its next try; the blocker marked."""
     draw(_head(answer))
-    about = {r.node.id: r for r in answer.reasons}
+    about = _about(answer)
     rows = table("", "node", "id", "server/client", "for", "attempt", "next", "")
     now = answer.scene.now
     for node, depth in walk(answer.root, answer.scene.kids, answer.scene.nodes):
@@ -312,68 +326,6 @@ def preview(found: Sequence[Preview]) -> str:
 def _names(nodes: Sequence[Node]) -> str:
     more = f" and {len(nodes) - 8} more" if len(nodes) > 8 else ""
     return ", ".join(f"{safe(n.name)} {short(n)}" for n in nodes[:8]) + more
-
-
-# -- history -------------------------------------------------------------------------------------------------------
-
-
-def history(rows: Sequence[tuple[Node, HistoryLine]]) -> None:
-    """Every pair each node has had, in the order of time."""
-    lines = table("at", "node", "id", "server/client", "")
-    for node, line in rows:
-        said = "" if line.response in (None, {}) else safe(json.dumps(line.response, ensure_ascii=False))[:100]
-        word = "refused, changed nothing" if line.refused else ""
-        lines.add_row(
-            clock(line.at / 1000),
-            safe(node.name),
-            short(node),
-            f"{line.server}/{line.client}",
-            " ".join(filter(None, (word, said))),
-        )
-    draw(lines)
-
-
-LETTERS = {
-    "sent_to_client": "█",
-    "processing_children": "▒",
-    "retrying": "r",
-    "started": "·",
-    "ready": "·",
-    "pending": "·",
-}
-LETTERS |= {"retries_exhausted": "x", "errored": "x", "paused": "p"}
-
-
-def bars(rows: Iterable[tuple[Node, int, Sequence[HistoryLine]]], now: int) -> None:
-    """What ran when: a column is a slice of time. █ with its client ▒ its children r waits to retry x failed · waits p paused."""
-    found = [(n, depth, lines) for n, depth, lines in rows if lines]
-    if not found:
-        draw("no history yet")
-        return
-    start = min(lines[0].at for _, _, lines in found)
-    end = max(max((line.at for line in lines), default=start) if n.ss in DONE else now for n, _, lines in found)
-    span = max(1, end - start)
-    wide = max(len(safe(n.name)) + 2 * depth for n, depth, _ in found)
-    for node, depth, lines in found:
-        bar = bar_of(lines, node.ss in DONE, start=start, span=span, end=end)
-        name = "  " * depth + safe(node.name)
-        draw(Text(f"{name:<{wide}}  {short(node)}  ") + Text(bar) + Text(f"  {node.ss}", style=DIM))
-    left, right = clock(start / 1000), f"{clock(end / 1000)} (+{age(span / 1000)})"
-    draw(Text(" " * (wide + 12) + left + " " * max(1, BARS - len(left) - len(right)) + right, style=DIM))
-    draw(Text("█ with its client  ▒ its children  r waits to retry  x failed  · waits  p paused", style=DIM))
-
-
-def bar_of(lines: Sequence[HistoryLine], finished: bool, *, start: int, span: int, end: int) -> str:
-    """A bar of BARS columns; what happened at all gets one column at least."""
-    cells = [" "] * BARS
-    ends = [line.at for line in lines[1:]] + [lines[-1].at if finished else end]
-    for line, until in zip(lines, ends, strict=True):
-        letter = LETTERS.get(line.server)
-        if letter:
-            first = min(BARS - 1, (line.at - start) * BARS // span)
-            last = min(BARS - 1, max(first, (until - start) * BARS // span - 1))
-            cells[first : last + 1] = [letter] * (last - first + 1)
-    return "".join(cells)
 
 
 # -- the daily report ------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ KNOW_THE_ENGINE = (
     "bbctl/storelook.py",
     "bbctl/lab/",
     "bbctl/render/workflow.py",
+    "bbctl/render/history.py",
     "bbctl/render/queues.py",
 )
 
