@@ -24,7 +24,7 @@ State = Literal["ok", "warning", "critical", "unknown"]
 Judge = Callable[["Case"], Iterator["Trouble"]]
 
 FULL, NEARLY = 0.95, 0.90  # share of a file system in use
-LEAST = 200 << 20  # bytes free below which a file system counts as full, however large it is
+LEAST = 50 << 20  # bytes free below which a file system that is mostly in use counts as full
 SKEW, FAR = 2.0, 30.0  # seconds that a host's clock may be off
 
 
@@ -208,7 +208,7 @@ def _disk_full(case: Case) -> Iterator[Trouble]:
     box = case.seen.machine
     disks = {d.mount: d for d in box.disks.values()} if box else {}
     for mount, disk in disks.items():
-        small = disk.free < LEAST and disk.used > 0.5
+        small = disk.free < LEAST and disk.used > 0.8
         if disk.used >= NEARLY or small or disk.inodes == 0:
             state: State = "critical" if disk.used >= FULL or small or disk.inodes == 0 else "warning"
             said = {"disk": f"{mount} {disk.used:.0%} used, {disk.free >> 20} MB free"}

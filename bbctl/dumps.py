@@ -45,10 +45,6 @@ def whole(text: str) -> bool:
     return END in text[text.find(BEGIN) :] if BEGIN in text else False
 
 
-def count(text: str) -> int:
-    return text.count(BEGIN)
-
-
 def _named(text: str) -> list[Deadlock]:
     found = []
     for section in _FOUND.finditer(text):

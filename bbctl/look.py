@@ -95,7 +95,7 @@ class _Eye:
             return [Seen(host=host, service=s, facts=_blind(host, s, error.status, error.message)) for s in services]
         marker = secrets.token_hex(8)
         sent = time.time()
-        ran = session.run(script(together(_parts(host, services), marker=marker)), timeout=WITHIN)
+        ran = session.run(script(together(_parts(host, services), marker=marker)), timeout=WITHIN, guard=True)
         said = apart(ran.stdout, marker=marker)
         if "." not in said and "lock" not in said:
             return [Seen(host=host, service=s, facts=_unanswered(host, s, ran)) for s in services]
@@ -207,7 +207,7 @@ def find(session: Session, service: Service) -> tuple[process.Listing, process.F
     parts = {"procs": process.listing([service.process.user])}
     if service.process.pidfile:
         parts["pidfile"] = process.pidfiles([service.process.pidfile])
-    ran = session.run(script(together(parts, marker=marker)), timeout=WITHIN)
+    ran = session.run(script(together(parts, marker=marker)), timeout=WITHIN, guard=True)
     said = apart(ran.stdout, marker=marker)
     if "procs" not in said:
         raise ValueError(ran.error or "the host's answer is not whole")
@@ -264,7 +264,7 @@ def _drowned(tail: logs.Tail) -> bool:
 
 def _deeper(session: Session, seen: Seen) -> Seen:
     ask = logs.tail(seen.service.log or "", run_as=seen.service.run_as, window=DEEP)
-    ran = session.run(script(ask), timeout=WITHIN)
+    ran = session.run(script(ask), timeout=WITHIN, guard=True)
     return _with_log(seen, ran.stdout, seen.machine) if ran.ok and seen.machine else seen
 
 

@@ -63,15 +63,16 @@ def tail(path: str, *, run_as: str | None = None, start: int | None = None, wind
     return _TAIL.format(path=quote(path), become=reader(run_as), start=start or 0, window=window)
 
 
+_PLACE = re.compile(rb"^log (?:(\d+) (\d+) (\d+) (\d+) (\d+)|denied|missing)\n", re.MULTILINE)
+
+
 def understand(output: bytes) -> Tail:
-    head, _, data = output.partition(b"\n")
-    words = head.decode("utf-8", "replace").split()
-    if words[:1] != ["log"] or len(words) < 2:
-        return Tail(state="denied")
-    if len(words) < 6:
-        return Tail(state=words[1])
-    start, size, inode, device, mtime = words[1:6]
-    return Tail(state="ok", start=int(start), size=int(size), file=f"{device}:{inode}", mtime=float(mtime), data=data)
+    """The tail out of what the host printed; what a login shell says before it is passed over."""
+    found = _PLACE.search(output)
+    if found is None or found[1] is None:
+        return Tail(state="missing" if found and found[0] == b"log missing\n" else "denied")
+    start, size, inode, device, mtime = (int(n) for n in found.groups())
+    return Tail(state="ok", start=start, size=size, file=f"{device}:{inode}", mtime=mtime, data=output[found.end() :])
 
 
 # -- when was a line written -----------------------------------------------------------------------------------
