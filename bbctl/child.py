@@ -100,18 +100,18 @@ def end(processes: Iterable[Born], sent: int = signal.SIGTERM) -> None:
 
 
 def end_all(look: Callable[[], list[Born]], *, grace: float) -> None:
-    """End all that `look` finds: TERM, and after `grace` seconds KILL. Returns once nothing is left (or 10 s after KILL)."""
-    left = look()
-    end(left, signal.SIGTERM)
-    started, killed = time.monotonic(), False
+    """End all that `look` finds: TERM, and after `grace` seconds KILL (at once where it is 0). Returns once nothing is
+    left, or 10 s after KILL."""
+    began = time.monotonic()
+    if grace > 0:
+        end(look(), signal.SIGTERM)
     while left := look():
-        passed = time.monotonic() - started
+        passed = time.monotonic() - began
         if passed > grace + 10:
             return
-        if passed > grace:
+        if passed >= grace:
             end(left, signal.SIGKILL)
-            killed = True
-        time.sleep(0.02 if not killed else 0.1)
+        time.sleep(0.02)
 
 
 def _mine(pid: int) -> bool:

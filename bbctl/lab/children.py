@@ -28,9 +28,11 @@ class Children:
     def start(
         self, words: Sequence[str], *, env: Mapping[str, str], stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
     ) -> subprocess.Popen[bytes]:  # fmt: skip
+        """A child in a session of its own; `setsid -c …` makes that session itself, with its input as terminal."""
         with self._lock:
             process = subprocess.Popen(
-                words, env=env, cwd=self._folder, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True, bufsize=0
+                words, env=env, cwd=self._folder, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=0,
+                start_new_session=words[0] != "setsid",
             )  # fmt: skip
             self._own[process.pid] = process
         return process

@@ -253,7 +253,8 @@ def _missing(ground: Ground) -> str | None:
     for state in hosts(ground):
         if "ssh-down" not in state.faults and not listens(state.host.address, ground.ssh_port):
             return f"{state.host.name} has no SSH"
-        if state.vip != "in" and not state.faults and state.host.heartbeat.exists():
+        served = state.vip == "in" and listens(state.host.address, ground.http_port)
+        if not served and not state.faults and state.host.heartbeat.exists():
             return f"{state.host.name} is not in the VIP"
     if not listens(ground.client_address, ground.client_port):
         return "the client does not answer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ class Fault:
 
 
 def _crash(host: LabHost) -> None:
-    child.end(cluster.launchers(host), signal.SIGKILL)
+    child.end_all(lambda: cluster.launchers(host), grace=0)
 
 
 def _drain(host: LabHost) -> None:
