@@ -22,6 +22,7 @@ Act = Callable[[str], Ran]
 MOST = 16 << 20  # bytes of one file
 DUMP = 5.0  # seconds for a dump to appear in the log; a process that is deaf to QUIT is asked once
 QUIET = 0.6  # a dump that has begun and grows no more for this long is whole
+AFTER = 0.3  # the same behind its last line: a JVM names deadlocks and the heap after that
 LOOK = 0.15
 NOTES = "notes.txt"
 
@@ -156,8 +157,8 @@ class _Saving:
             said = data.decode("utf-8", "replace")
             if len(data) != size:
                 grown, size = time.monotonic(), len(data)
-            quiet = time.monotonic() - grown > QUIET
-            if reading.whole(said) or (reading.BEGIN in said and quiet):
+            quiet = time.monotonic() - grown
+            if reading.BEGIN in said and quiet > (AFTER if reading.whole(said) else QUIET):
                 return data
             if time.monotonic() > until:
                 raise ValueError(f"none came into {where} within {min(DUMP, self.left):g} s: it is deaf to QUIT")
