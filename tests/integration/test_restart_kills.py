@@ -106,13 +106,19 @@ def test_asked_twice_it_stops_at_once_and_says_where_the_host_stands(
 ) -> None:
     home = str(tmp_path / "home")
     two.members[0].flag("hang")
-    proc = two.popen("restart", "all", "--yes", "-o", "json", home=home)
+    proc = two.popen("restart", "all", "--yes", home=home)
     assert kill_at(proc, two, "stop", first, home=home)
-    proc.send_signal(signal.SIGINT)  # another one: two of the same may become one
-    said = finish(proc, 10)
-    assert (said.code, said.record["outcome"]) == (code, "interrupted")
+    assert proc.stderr is not None
+    while b"will finish this host" not in proc.stderr.readline():
+        assert proc.poll() is None
+    proc.send_signal(signal.SIGINT)
+    out = finish(proc, 10)
+    run = two.runs(home)[-1].name
+    assert out.code == code
+    assert all(word in out.out for word in ("OUT of its VIP", "interrupted at stop", f"runs resume {run}"))
+    said = two.bbctl("runs", "show", run, "-o", "json", home=home)
     row = said.record["hosts"][0]
-    assert (row["outcome"], row["vip"]) == ("interrupted", "out")
+    assert (said.record["outcome"], row["outcome"], row["vip"]) == ("interrupted", "interrupted", "out")
     assert not two.members[0].heartbeat.exists()
     two.members[0].flag("hang", on=False)
     assert two.members[1].calls == []
@@ -145,7 +151,7 @@ def test_a_run_whose_lock_was_broken_open_changes_nothing_more(two: Shop, tmp_pa
 
 def test_abort_marks_the_run_and_lets_its_hosts_go(two: Shop, tmp_path: Path) -> None:
     home = str(tmp_path / "home")
-    proc = two.popen("restart", "all", "--yes", home=home)
+    proc = two.popen("restart", "all", "--yes", "--reason", "test", home=home)
     assert kill_at(proc, two, "stop", home=home)
     proc.communicate(timeout=10)
     run = two.runs(home)[-1].name

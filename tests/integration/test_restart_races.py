@@ -19,8 +19,6 @@ from bbctl.plan import Pool, Refusal
 from bbctl.ssh import Transport
 from tests.integration.jboss import Site, site
 
-LOCKS, CLAIMS = 25, 5
-
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -64,11 +62,12 @@ def at_once(*acts: Any) -> None:
         thread.join()
 
 
+@pytest.mark.parametrize("races", [15, pytest.param(1000, marks=pytest.mark.faults)])
 def test_of_two_who_want_a_host_at_once_one_gets_it_and_the_other_is_told_whose_it_is(
-    pool: Site, two: list[Operator]
+    pool: Site, two: list[Operator], races: int
 ) -> None:
     host = pool.members[0].host
-    for _ in range(LOCKS):
+    for _ in range(races):
         held = {o.name: o.holding() for o in two}
         answers: dict[str, Any] = {}
         at_once(*(partial(acquire, answers, name, holding, host) for name, holding in held.items()))
@@ -79,7 +78,10 @@ def test_of_two_who_want_a_host_at_once_one_gets_it_and_the_other_is_told_whose_
         assert held[won[0]].release(host) is None
 
 
-def test_two_runs_never_take_a_pool_below_its_minimum_and_one_of_them_goes_on(pool: Site, two: list[Operator]) -> None:
+@pytest.mark.parametrize("races", [4, pytest.param(100, marks=pytest.mark.faults)])
+def test_two_runs_never_take_a_pool_below_its_minimum_and_one_of_them_goes_on(
+    pool: Site, two: list[Operator], races: int
+) -> None:
     hosts = [m.host for m in pool.members]
     what = Pool(vip="v", least=1, hosts=tuple(h.name for h in hosts))
 
@@ -98,7 +100,7 @@ def test_two_runs_never_take_a_pool_below_its_minimum_and_one_of_them_goes_on(po
         if said[number] is None:
             holding.advance(hosts[number], "drain")
 
-    for _ in range(CLAIMS):
+    for _ in range(races):
         holdings = [o.holding() for o in two]
         said: dict[int, Refusal | None] = {}
         at_once(*(partial(go, two[n], holdings[n], n, said) for n in (0, 1)))

@@ -1,0 +1,116 @@
+"""A service's own commands: the text for the host's shell, run here by a real shell in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from bbctl.model import Lock, Proc
+from bbctl.remote import service
+from bbctl.remote.service import Command
+from tests.integration.sshd import processes, wait_for
+
+LOCK = Lock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    for pid in processes(str(tmp_path)):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def shell(home: Path, text: str) -> bytes:
+    environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    return subprocess.run(["/bin/sh", "-c", text], env=environ, capture_output=True, check=False).stdout
+
+
+def launch(home: Path, *argv: str, run: str = "r-1", run_as: str | None = None) -> bytes:
+    return shell(home, service.launch(LOCK, "jboss.start", argv, run=run, run_as=run_as))
+
+
+def poll(home: Path, run: str = "r-1") -> Command:
+    return service.understand(shell(home, service.poll(LOCK, "jboss.start", run=run)))
+
+
+def ended(home: Path) -> Command:
+    return wait_for(lambda: c if (c := poll(home)).state != "running" else None, "the command to end")
+
+
+def test_words_arrive_as_they_are_and_the_exit_is_kept(home: Path) -> None:
+    word = "a b; $(touch canary) 'c' \"d\" \\ *"
+    assert launch(home, "/bin/sh", "-c", 'printf "%s\n" "$1"; exit 5', "sh", word).startswith(b"launched")
+    done = ended(home)
+    assert (done.state, done.exit, done.failed, done.last_line) == ("exit", 5, True, word)
+    assert not list(home.rglob("canary"))
+
+
+def test_a_script_whose_child_keeps_its_output_open_is_not_waited_for_and_its_child_lives(home: Path) -> None:
+    code = f"import time  # {home}\ntime.sleep(60)"
+    launch(home, "/bin/sh", "-c", f"python3 -c '{code}' & echo started")
+    done = ended(home)
+    assert (done.state, done.exit, done.failed) == ("exit", 0, False)
+    child = wait_for(lambda: [p for p in processes(str(home)) if b"time.sleep" in cmdline(p)], "the child")
+    assert os.getsid(child[0]) != os.getsid(0), "it would end with our session"
+
+
+def test_what_another_run_launched_is_none_of_ours(home: Path) -> None:
+    launch(home, "/bin/true", run="r-0")
+    assert poll(home, "r-1").state == "none"
+    assert not poll(home, "r-1").failed
+
+
+def test_a_command_killed_from_outside_is_lost_and_so_failed(home: Path) -> None:
+    launch(home, "/bin/sh", "-c", f"sleep 60 # {home}")
+    pid = int((home / ".bbctl/commands/jboss.start.pid").read_text().split()[1])
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: c if (c := poll(home)).state != "running" else None, "its end").failed
+
+
+def test_ending_a_stop_command_spares_the_service_and_what_it_started(home: Path) -> None:
+    nap = f"import time  # {home}\ntime.sleep(60)"
+    launch(home, "/bin/sh", "-c", f"python3 -c '{nap}  # spare' & python3 -c '{nap}  # own' & wait")
+    spare, own = (wait_for(lambda w=w: find(home, w), w) for w in (b"# spare", b"# own"))  # type: ignore[misc]
+    proc = Proc(pid=spare, ticks=1, started=0.0, user="x", command="")
+    shell(home, service.end(LOCK, "jboss.start", run="r-1", spare=proc, run_as=None))
+    assert wait_for(lambda: not find(home, b"# own"), "the rest of its session to end")
+    assert find(home, b"# spare") == spare
+    assert poll(home).state == "lost"
+    assert own != spare
+
+
+def test_a_run_ends_no_command_of_another_run(home: Path) -> None:
+    launch(home, "/bin/sh", "-c", f"python3 -c 'import time  # {home}\ntime.sleep(60)  # own' & wait", run="r-0")
+    wait_for(lambda: find(home, b"# own"), "the command")
+    shell(home, service.end(LOCK, "jboss.start", run="r-1", spare=None, run_as=None))
+    assert find(home, b"# own")
+
+
+def test_another_user_is_reached_by_sudo_that_never_asks() -> None:
+    assert service.words(["/etc/init.d/x", "stop"], "jboss") == (
+        "sudo",
+        "-n",
+        "-u",
+        "jboss",
+        "--",
+        "/etc/init.d/x",
+        "stop",
+    )
+
+
+def cmdline(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def find(home: Path, mark: bytes) -> int | None:
+    found = [p for p in processes(str(home)) if mark in cmdline(p) and not cmdline(p).startswith(b"/bin/sh")]
+    return found[0] if found else None

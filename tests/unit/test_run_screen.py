@@ -1,0 +1,48 @@
+"""What a run looks like: the verdict, where a failed host stands, what to type; nothing obeyed that a host printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bbctl.model import HostRecord, RunRecord, StepRecord
+from bbctl.render import run as render
+
+FAILED = HostRecord(
+    host="w2.snc1", outcome="failed", hung=True, killed_pid=42, evidence=("/home/runs/r-1/w2.snc1/threads-1.txt",), vip="out",
+    steps=(StepRecord(step="health", outcome="failed", seconds=8.0, detail="503 \x1b[2J"),),
+)  # fmt: skip
+RECORD = RunRecord(
+    run="r-1", kind="restart", outcome="failed", reason="", operator="ann@ops1", started=0.0, finished=58.0,
+    hosts=(HostRecord(host="w1.snc1", outcome="restarted", vip="in"), FAILED, HostRecord(host="w3.snc1", outcome="untouched")),
+)  # fmt: skip
+
+
+def test_a_failure_says_where_the_host_stands_and_what_to_type() -> None:
+    text = render.result(RECORD, drawn=False, next="bbctl runs resume r-1")
+    for part in (
+        "w2.snc1 failed at health", "OUT of its VIP", "process 42 was killed", "untouched  w3", "1 restarted",
+        "evidence   /home/runs/r-1/w2.snc1/", "next       bbctl runs resume r-1", "failed in 58s",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_text_from_a_host_is_shown_and_not_obeyed() -> None:
+    assert "\x1b" not in render.result(RECORD, drawn=False, next=None)
+    assert "\x1b" not in render.show(RECORD, next=None)
+
+
+def test_a_refusal_says_why() -> None:
+    refused = replace(
+        RECORD, outcome="refused", hosts=(), error={"code": "capacity", "message": "too few", "next": None}
+    )
+    assert "because    too few" in render.result(refused, drawn=False, next=None)
+
+
+def test_a_dry_run_shows_every_command_and_what_would_be_refused() -> None:
+    plan = {
+        "plan": [{"host": "w1", "steps": [{"step": "stop", "command": "/init.sh stop"}]}, {"host": "w2", "steps": []}],
+        "batches": [["w1"], ["w3"]],
+        "refusals": [{"code": "capacity", "message": "too few", "next": None, "host": None}],
+    }
+    text = render.plan_text(plan)
+    assert all(part in text for part in ("/init.sh stop", "w2  already so", "w1 → w3", "refused    too few"))
