@@ -236,14 +236,14 @@ def test_never_healthy_answers_503_after_a_start(ground: Ground, one: LabHost) -
     subprocess.run([str(one.init), "start"], check=True, capture_output=True)
 
     def answer() -> int:
-        link = http.client.HTTPConnection(one.address, ground.http_port, timeout=5)
+        link = http.client.HTTPConnection(one.address, ground.http_port, timeout=15)
         try:
             link.request("GET", "/health")
             return link.getresponse().status
         finally:
             link.close()
 
-    wait_for("503", lambda: answer() == 503, 30)
+    wait_for("503", lambda: answer() == 503, 40)
 
 
 @pytest.mark.parametrize(("fault", "status"), [("ssh-down", "unreachable"), ("host-key", "host-key")])
