@@ -118,7 +118,9 @@ def body_hash(new: Sequence[NewNode]) -> str:
     return _hash(json.dumps([one.__dict__ for one in new], sort_keys=True))
 
 
-def with_keys(made: Sequence[Node], client: str | None, route: str, above: Node, key: str | None, new: Sequence[NewNode]) -> None:
+def with_keys(
+    made: Sequence[Node], client: str | None, route: str, above: Node, key: str | None, new: Sequence[NewNode]
+) -> None:
     """Marks new nodes with the idempotency key they came under, so that the unique index refuses them a second time."""
     if key is None:
         return

@@ -127,9 +127,7 @@ class Flights:
         body = present.notification(node, root, message=arg["message"], error=error)
         return lambda: self._post(client, url, node, body, notification=True)
 
-    def _post(
-        self, client: ClientRecord, url: str, node: Node, body: object, *, notification: bool = False
-    ) -> Answer:
+    def _post(self, client: ClientRecord, url: str, node: Node, body: object, *, notification: bool = False) -> Answer:
         key = f"{node._id}:{node.attempt}"
         headers = {
             "Content-Type": "application/json",

@@ -144,7 +144,13 @@ class Program:
     client: ClientRecord
 
     def signal(
-        self, workflow: str, subject: Any, run: Callable[..., Any] | str, *args: Any, key: str | None = None, **kwargs: Any
+        self,
+        workflow: str,
+        subject: Any,
+        run: Callable[..., Any] | str,
+        *args: Any,
+        key: str | None = None,
+        **kwargs: Any,
     ) -> tuple[Node, Node]:
         """Signals the workflow (name, subject), which is created if need be; (workflow, signal). The same `key` twice is one."""
         new = _new(self.rt.handlers.of(run), args, kwargs)

@@ -25,7 +25,11 @@ def connect(url: str, timeout: float) -> redis.Redis:
     """A connection that gives up at once: redis-py's own retries would cost a second a call with Redis dead."""
     try:
         return redis.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), client_name="bbctl"
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            client_name="bbctl",
         )
     except ValueError as error:
         raise BadRequest("redis_url", f"the Redis URL is not valid: {error}") from None

@@ -163,7 +163,9 @@ def resolve_id(rt: Runtime, asked: str) -> Node:
 def _by_end(rt: Runtime, asked: str) -> list[Node]:
     begins = rt.store.find({"_id": {"$gte": asked, "$lt": asked + "g"}}, sort="_id", limit=11)
     if len(asked) > ids.TAIL:
-        ends = rt.store.find({"tail": asked[-ids.TAIL :], "_id": {"$regex": f"{re.escape(asked)}$"}}, sort="_id", limit=11)
+        ends = rt.store.find(
+            {"tail": asked[-ids.TAIL :], "_id": {"$regex": f"{re.escape(asked)}$"}}, sort="_id", limit=11
+        )
     else:
         ends = rt.store.find({"tail": {"$regex": f"{re.escape(asked)}$"}}, sort="_id", limit=11)
     found = {node.id: node for node in [*begins, *ends]}
@@ -208,7 +210,9 @@ def lines_of(node: Node, earlier: Iterable[list[Any]] = ()) -> list[HistoryLine]
     return found
 
 
-def status_changes(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> list[StatusChange]:
+def status_changes(
+    rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None
+) -> list[StatusChange]:
     return changes_of(node_id, history(rt, client, node_id, workflow_id=workflow_id))
 
 

@@ -60,7 +60,9 @@ INDEXES = [
     IndexModel([("client", ASCENDING), ("kind", ASCENDING), ("_id", DESCENDING)], name="owned"),
     IndexModel([("tail", ASCENDING)], name="tail"),
     IndexModel([("link", ASCENDING), ("ss", ASCENDING)], name="link", partialFilterExpression={"link": {"$gt": ""}}),
-    IndexModel([("ss", ASCENDING), ("_id", ASCENDING)], name="live", partialFilterExpression={"ss": {"$in": UNFINISHED}}),
+    IndexModel(
+        [("ss", ASCENDING), ("_id", ASCENDING)], name="live", partialFilterExpression={"ss": {"$in": UNFINISHED}}
+    ),
     IndexModel([("wf", ASCENDING), ("ss", ASCENDING)], name="parked", partialFilterExpression={"ss": "paused"}),
     IndexModel([("cs", ASCENDING), ("wf", ASCENDING)], name="errored", partialFilterExpression={"cs": "errored"}),
     IndexModel([("key", ASCENDING)], name="key", unique=True, partialFilterExpression={"key": {"$gt": ""}}),
@@ -255,7 +257,11 @@ class Store:
                 raise Duplicate(first + index, list(problem["keyPattern"])[-1])
             rest = docs[index + 1 :]  # a repeat after a lost reply: it is ours
             if rest:
-                self._inserted(self._command({"insert": "nodes", "documents": rest, "ordered": True}, True), rest, first + index + 1)
+                self._inserted(
+                    self._command({"insert": "nodes", "documents": rest, "ordered": True}, True),
+                    rest,
+                    first + index + 1,
+                )
 
     def update(self, changes: Sequence[Change], *, journalled: bool = True) -> set[str]:
         """One bulk of compare-and-sets, in order; children first. Returns the ids of those that lost."""
@@ -332,7 +338,10 @@ class Store:
         """Those of `ids` that are due, held by `worker` for a lease. Not journalled: a lost claim fails later on `rev`."""
         failpoint("claim.before")
         with _wire():
-            self._command({"update": "nodes", "updates": [self._claiming({"_id": {"$in": list(ids)}, **DUE}, token, worker)]}, False)
+            self._command(
+                {"update": "nodes", "updates": [self._claiming({"_id": {"$in": list(ids)}, **DUE}, token, worker)]},
+                False,
+            )
             failpoint("claim.after")
             return [node_of(doc) for doc in self._local.find({"_id": {"$in": list(ids)}, "rev": token}, {"h": 0})]
 
@@ -355,9 +364,13 @@ class Store:
         failpoint("look.before")
         with _wire():
             query = {"_id": {"$in": list(ids)}, "by": {"$gt": ""}, "ss": {"$in": LOOKABLE}}
-            self._command({"update": "nodes", "updates": [{"q": query, "u": {"$set": {"look": token}}, "multi": True}]}, True)
+            self._command(
+                {"update": "nodes", "updates": [{"q": query, "u": {"$set": {"look": token}}, "multi": True}]}, True
+            )
             failpoint("look.after")
-            missed = self._local.find({"_id": {"$in": list(ids)}, "look": {"$ne": token}, "ss": {"$in": LOOKABLE}}, {"_id": 1})
+            missed = self._local.find(
+                {"_id": {"$in": list(ids)}, "look": {"$ne": token}, "ss": {"$in": LOOKABLE}}, {"_id": 1}
+            )
             return {doc["_id"] for doc in missed}
 
     def renew(self, held: Mapping[str, str]) -> None:
@@ -510,7 +523,14 @@ class Store:
     # -- reading for people ------------------------------------------------------------------------------------
 
     def find(
-        self, query: Doc, *, sort: str = "seq", newest: bool = False, limit: int = 0, skip: int = 0, history: bool = False
+        self,
+        query: Doc,
+        *,
+        sort: str = "seq",
+        newest: bool = False,
+        limit: int = 0,
+        skip: int = 0,
+        history: bool = False,
     ) -> list[Node]:
         """Acknowledged by a majority."""
         with _wire():
@@ -564,7 +584,9 @@ class Store:
     def beat(self, record: WorkerRecord) -> None:
         doc = {key: value for key, value in record.__dict__.items() if key != "id"}
         with _wire():
-            self.db["workers"].with_options(write_concern=WriteConcern(1, j=False)).replace_one({"_id": record.id}, doc, upsert=True)
+            self.db["workers"].with_options(write_concern=WriteConcern(1, j=False)).replace_one(
+                {"_id": record.id}, doc, upsert=True
+            )
 
     def forget_worker(self, id: str) -> None:
         with _wire():
@@ -606,7 +628,9 @@ class Store:
 
     def counters(self, day: str) -> dict[str, tuple[int, int]]:
         with _wire():
-            found = self.db.get_collection("counters", read_concern=ReadConcern("local")).find({"_id": {"$in": [day, "all"]}})
+            found = self.db.get_collection("counters", read_concern=ReadConcern("local")).find(
+                {"_id": {"$in": [day, "all"]}}
+            )
             return {doc["_id"]: (doc["processed"], doc["failed"]) for doc in found}
 
 

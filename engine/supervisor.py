@@ -63,7 +63,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Until SIGTERM, SIGINT or SIGHUP; the number of the signal."""
-        previous = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        previous = {
+            number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
         try:
             while self._ending is None:
                 self._tend()

@@ -209,7 +209,9 @@ class Loop:
         connection = connect(url, 0.5)
         try:
             name = f"{self._rt.settings.prefix}-{self.id}"
-            queue = Queue(name, connection=connection, job_class=job_class, serializer="json", death_penalty_class=NoPenalty)
+            queue = Queue(
+                name, connection=connection, job_class=job_class, serializer="json", death_penalty_class=NoPenalty
+            )
             worker = DrainWorker([queue], name=name, connection=connection, job_class=job_class, serializer="json")
             worker.log_job_description = False
             queue.enqueue(DRAIN, job_timeout=-1, result_ttl=0, failure_ttl=1, description=DRAIN)

@@ -248,7 +248,9 @@ def main() -> None:
 
 
 def show(results: dict[str, Figures]) -> None:
-    print(f"{'':28}" + "".join(f"{name:>12}" for name in results) + "".join(f"{'÷ ' + n:>12}" for n in list(results)[1:]))
+    print(
+        f"{'':28}" + "".join(f"{name:>12}" for name in results) + "".join(f"{'÷ ' + n:>12}" for n in list(results)[1:])
+    )
     for key, value in results["bbctl"].items():
         row = [results[name].get(key) for name in results]
         shown = "".join(f"{'–' if one is None else format(one, ',.1f'):>12}" for one in row)

@@ -105,5 +105,7 @@ def outcomes(rt: Runtime, workflow: str) -> dict[str, int]:
     counts = {}
     for node in workflows.nodes(rt, None, workflow):
         changes = workflows.status_changes(rt, None, node.id)
-        counts[node.id] = sum(c.machine == "client" and c.after in ("complete", "resolved", "shutdown") for c in changes)
+        counts[node.id] = sum(
+            c.machine == "client" and c.after in ("complete", "resolved", "shutdown") for c in changes
+        )
     return counts
