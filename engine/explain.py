@@ -166,7 +166,8 @@ class Judge:
         asks = row.id in ("W2", "I3", "I4", "I5")
         telling = Telling(
             scene=scene, node=node, row=row, since=wording.wait_began(node, row), late=late, workers=self.workers,
-            usual=self.usual(node) if asks else Usual(), limit=self.limit(node) if late and asks else None,
+            usual=self.usual(node) if asks else Usual(),
+            limit=self.limit(node) if late and row.id in MAY_BE_LATE else None,
         )  # fmt: skip
         return Reason(
             row=row, node=node, since=telling.since, late=late, because=wording.because(telling),

@@ -167,6 +167,11 @@ def _worked(t: Telling) -> str:
     return "about to be worked"
 
 
+def _of_python(t: Telling) -> bool:
+    record = (t.scene.clients or {}).get(t.node.client)
+    return record is not None and record.local
+
+
 def _circle(t: Telling) -> str:
     names = [t.scene.nodes[id].name for id in t.scene.knotted.get(t.node.id, ())]
     return "waits for itself: " + " → ".join([*names, *names[:1]])
@@ -222,6 +227,8 @@ def evidence(t: Telling) -> list[str]:
         facts.append(f'last error {clock(failed[0], t.scene.now)}: "{failed[1]}"')
     if t.row.mode != "W":
         facts += _state(t)
+    if t.row.id == "W9" and t.late and _of_python(t):
+        facts.append(f"{t.client} has no endpoint: a worker must have loaded a handler named {n.name}")
     if t.row.id == "W8" and (behind := _held_up(t)):
         facts.append(f"behind it: {listed(behind)}")
     return facts
@@ -263,6 +270,8 @@ def options(t: Telling) -> list[Option]:
     if t.row.id == "W8":
         ways = [Option("go on without it", f"bbctl wf resolve {id}"), Option("give it up", f"bbctl wf shutdown {id}")]
         return [ask, retry, *(ways if t.node.ss != "errored" else []), Option("drop it", f"bbctl wf cancel {id}")]
+    if t.row.id == "W9" and t.late and _of_python(t):
+        return [Option("load its handler", "bbctl work --import MODULE"), Option("the queue", "bbctl queues")]
     if t.row.id in _OPTIONS:
         return _OPTIONS[t.row.id](t)
     return [_heal(t, wf) if t.row.mode in ("A", "C") else look]

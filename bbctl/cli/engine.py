@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bbctl.errors import BbctlError, ConfigError, Failed, Refused, StoreDown, UsageError
+from bbctl.errors import BbctlError, ConfigError, Failed, Interrupted, Refused, StoreDown, UsageError
 from bbctl.near import nearest, shown
 from engine import errors
 from engine.settings import Settings
@@ -49,11 +50,12 @@ def _settings(call: Call) -> Settings:
         raise ConfigError(
             "a Redis is named and no MongoDB: workflows live in MongoDB", next="export BBCTL_MONGO_URL=mongodb://…"
         )
-    from bbctl.stores import ensure_stores
+    from bbctl.stores import ensure_stores, look_after
 
     home = call.settings.home()
     call.say(f"no store is named: using the embedded MongoDB and Redis of {home}")
     urls = ensure_stores(home, say=call.say)
+    look_after(home)
     return Settings(mongo_url=urls.mongo, redis_url=urls.redis)
 
 
@@ -78,6 +80,20 @@ def translated() -> Iterator[None]:
     except errors.EngineError as error:
         ours = next(to for kind, to in MEANING if isinstance(error, kind))
         raise ours(error.message, code=error.code, next=error.next) from error
+
+
+def until_interrupted(look: Callable[[], int | None], every: float) -> int:
+    """Look again and again; its exit code once it gives one, or the signal's, quietly: what was shown stays true."""
+    try:
+        while True:
+            ended = look()
+            if ended is not None:
+                return ended
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return 130
+    except Interrupted as ended_by:
+        return ended_by.exit
 
 
 def remember(call: Call, nodes: Iterable[Node]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import runtime
+from bbctl.cli.engine import runtime, until_interrupted
 from bbctl.cli.front import Call
 
 if TYPE_CHECKING:
@@ -41,14 +40,17 @@ def queues(
             call.show(_value(stats, ticks), lambda: screens.queues(stats, ticks, _samples(ticks), now))
             return 0 if screens.healthy(stats) else 1
         seen: list[list[float]] = []
-        while True:
+
+        def look() -> None:
             stats, ticks, now = _look(rt)
             if call.output in ("json", "yaml"):
                 plain.line({"at": plain.stamp(now / 1000), **_value(stats, ticks)})
             else:
                 screens.watched(stats, ticks, seen, now)
-            seen = [*seen, [now, stats.depth, stats.latency]][-KEPT:]
-            time.sleep(EVERY)
+            seen.append([now, stats.depth, stats.latency])
+            del seen[:-KEPT]
+
+        return until_interrupted(look, EVERY)
 
 
 def _look(rt: Runtime) -> tuple[Stats, list[Tick], int]:

@@ -39,7 +39,7 @@ PANELS: dict[str, tuple[Command, ...]] = {
     ),
     "WORKFLOWS": (
         Command("workflow why", "why is it not finished, and what to do", "workflow:why"),
-        Command("workflow stuck", "all that need attention, grouped by cause", "workflow:stuck"),
+        Command("workflow stuck", "all that need attention, grouped by cause", "workflow:stuck", outputs=LISTS),
         Command("workflow heal", "repair what a crash left; a dry run without --apply", "workflow:heal"),
         Command("workflow list", "find workflows", "workflow:list_workflows", outputs=LISTS),
         Command("workflow show", "the tree: age, attempt, next try, the blocker", "workflow:show"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import client_for, find, remember, runtime
+from bbctl.cli.engine import client_for, find, remember, runtime, until_interrupted
 from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.durations import parse_duration, parse_when
 from bbctl.errors import UsageError
@@ -68,9 +68,14 @@ def stuck(
     least = int(_duration("--older", older) * 1000) if older else 0
     with runtime(call) as rt:
         groups = explain.stuck(rt, expected=call.fleet.expected, older=least, group=group)
+        roots = rt.store.by_ids({wf for g in groups for wf in g.workflows}) if group else {}
     if group and not groups:
         raise UsageError(f"no group {group}: its cause is gone, or never was", code="not-found", next="bbctl wf stuck")
-    call.show([g.as_json() for g in groups], lambda: screens.stuck(groups), name="group")
+    call.show(
+        [g.as_json() for g in groups],
+        lambda: screens.group(groups[0], roots) if group else screens.stuck(groups),
+        name="group",
+    )
     remember(call, [r.node for g in groups for r in g.reasons[:20]])
     return 1 if any(not g.row.remark for g in groups) else 0
 
@@ -242,7 +247,9 @@ def _watch(call: Call, rt: Runtime, node: Node) -> int:
     from engine import explain, present, workflows
 
     last = ""
-    while True:
+
+    def look() -> int | None:
+        nonlocal last
         answer = explain.why(rt, rt.store.by_ids([node.wf])[node.wf], expected=call.fleet.expected)
         root, below = workflows.tree(rt, None, node.wf)
         text = present.tree_text(root, below)
@@ -253,9 +260,9 @@ def _watch(call: Call, rt: Runtime, node: Node) -> int:
         elif text != last or sys.stdout.isatty():
             screens.watched(answer)
         last = text
-        if answer.verdict == "done":
-            return 0
-        time.sleep(EVERY)
+        return 0 if answer.verdict == "done" else None
+
+    return until_interrupted(look, EVERY)
 
 
 def _request(call: Call, rt: Runtime, node: Node) -> None:

@@ -281,6 +281,22 @@ def _group_lines(group: Group) -> list[Text]:
     ]
 
 
+def group(found: Group, roots: Mapping[str, Node]) -> None:
+    """One cause with all its nodes."""
+    draw(*_group_lines(found)[:2])
+    rows = table("node", "workflow", "subject", "since", "statuses")
+    for r in found.reasons:
+        root = roots.get(r.node.wf)
+        about = subject(root) if root else ""
+        rows.add_row(short(r.node), r.node.wf[-8:], about, clock(seconds(r.since)), f"{r.node.ss}/{r.node.cs}")
+    draw(rows)
+    for fact in found.reasons[0].evidence:
+        draw(Text(f"  {safe(fact)}", style=DIM))
+    draw("", *_options(found.reasons[0].options))
+    if retryable(found):
+        draw(f"  all of them  bbctl wf retry --group {found.id}")
+
+
 def retryable(group: Group) -> bool:
     return group.row.id in ("W8", "W2", "I4", "I5", "I15")
 

@@ -17,6 +17,8 @@ import pytest
 
 from bbctl import audit
 from bbctl.cli.app import run
+from bbctl.cli.engine import until_interrupted
+from bbctl.errors import Interrupted
 from engine import workflows
 from engine.model import ClientRecord, Node
 from engine.runtime import Runtime, open_runtime
@@ -337,6 +339,33 @@ def test_show_history_request_report_and_queues_say_what_is_there(desk: Desk) ->
     assert set(queues.json) >= {"depth", "latency", "workers", "timers", "periodic"}
     assert [job["name"] for job in queues.json["periodic"]] == ["daily-report", "queue-log", "flush-check"]
     assert "latency" in desk.bbctl("queues").out
+
+
+def test_a_watch_ends_when_the_workflow_is_done_and_quietly_when_interrupted(desk: Desk) -> None:
+    b = desk.builder()
+    b.node("complete/complete")
+    desk.write(b)
+    done = desk.bbctl("wf", "show", b.root.tail, "-w", "-o", "json")
+    assert done.code == 0
+    assert [json.loads(line)["verdict"] for line in done.out.splitlines()] == ["done"]
+
+    def interrupted() -> None:
+        raise Interrupted("by SIGTERM", signal=15)
+
+    assert until_interrupted(interrupted, 0) == 143
+
+
+def test_a_group_by_itself_shows_all_its_nodes(desk: Desk) -> None:
+    nodes = []
+    for _ in range(8):
+        b = desk.builder()
+        nodes.append(failed(b))
+        desk.write(b)
+    (group,) = desk.bbctl("wf", "stuck", "-o", "name").out.split()
+    shown = desk.bbctl("wf", "stuck", "--group", group)
+    assert shown.code == 1
+    assert all(n.tail in shown.out for n in nodes)
+    assert f"bbctl wf retry --group {group}" in shown.out
 
 
 def test_a_store_that_is_gone_is_exit_four_in_one_line(desk: Desk) -> None:
