@@ -28,6 +28,12 @@ from tests.integration.sshd import wait_for
 BBCTL = Path(sys.executable).with_name("bbctl")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bbctl.kill.REAPED", 0.2)
+    monkeypatch.setattr("bbctl.evidence.DUMP", 2.0)
+
+
 @pytest.fixture
 def one(tmp_path: Path) -> Iterator[tuple[Site, Jboss, Transport]]:
     with site(tmp_path) as made, Transport(made.fleet) as transport:
