@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from bbctl.capacity import Pool, Refusal, below, serves
 from bbctl.halt import Halt
 from bbctl.holding import Holding
 from bbctl.model import Facts, Host, LockRecord
-from bbctl.plan import Pool, Refusal, below, serves
 
 PATIENCE = 30.0  # seconds for younger claims to be withdrawn
 CLAIM = "preflight"

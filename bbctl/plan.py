@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from bbctl.errors import Refused
+from bbctl.capacity import Pool, Refusal, below, serves, shared_cause
 from bbctl.model import Facts, Host, LockRecord, Service
 from bbctl.playbook import Procedure, Step, Strategy
 
@@ -39,32 +38,6 @@ class Job:
     def brings_back(self) -> bool:
         """Whether a host ends in service."""
         return self.procedure.has("undrain") or (self.procedure.has("start") and not self.drain)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """The hosts of one VIP for one service, and how many of them must stay in service."""
-
-    vip: str
-    least: int
-    hosts: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """Why a run must not begin. `host` None: it concerns the run. `forced`: `--force` goes on all the same."""
-
-    code: str
-    message: str
-    host: str | None = None
-    next: str | None = None
-    forced: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return {"code": self.code, "message": self.message, "next": self.next, "host": self.host}
-
-    def error(self) -> Refused:
-        return Refused(self.message, code=self.code, next=self.next)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +81,6 @@ class Plan:
     def refused(self) -> Refusal | None:
         """The first reason not to begin, if there is one that `--force` does not override."""
         return next((r for r in self.refusals if not (r.forced and self.job.force)), None)
-
-
-def pools_of(hosts: Mapping[str, Host], targets: Sequence[Host], service: str) -> tuple[Pool, ...]:
-    """The pools that the targets belong to, each with all hosts of the inventory that stand in the same VIP."""
-    found: dict[str, Pool] = {}
-    for target in targets:
-        own = target.service(service)
-        if own is None or own.vip is None or own.vip.drain is None or own.vip.name in found:
-            continue
-        vip = own.vip
-        members = tuple(
-            name for name, host in hosts.items() if (s := host.service(service)) and s.vip and s.vip.name == vip.name
-        )
-        found[vip.name] = Pool(vip=vip.name, least=vip.min_in_service, hosts=members)
-    return tuple(found.values())
 
 
 def already(job: Job, facts: Facts) -> bool:
@@ -185,8 +143,9 @@ def _refusals(plan: Plan, run: str) -> list[Refusal]:
         for why in (_host_key(target), _ambiguous(target), _held(target, run), _unfit(plan.job, target)):
             if why is not None:
                 found.append(why)
-    if (cause := _shared(plan)) is not None:
-        found.append(cause)
+    if plan.job.procedure.has("stop", "kill") and plan.batches:
+        cause = shared_cause([f for f in plan.looked.values() if f.service == plan.job.service])
+        found += [cause] if cause else []
     return found + _capacity(plan)
 
 
@@ -266,27 +225,6 @@ def has_vip(service: Service) -> bool:
     return service.vip is not None and service.vip.drain is not None
 
 
-def _shared(plan: Plan) -> Refusal | None:
-    """One cause on all hosts is no fault of theirs: a restart would heal nothing and hide it."""
-    if not plan.job.procedure.has("stop", "kill") or not plan.batches:
-        return None
-    facts = [f for f in plan.looked.values() if f.service == plan.job.service]
-    sick = [f for f in facts if f.process == "running" and f.health == "failing"]
-    answers = {f.health_answer for f in sick}
-    if len(facts) < 2 or len(sick) < len(facts) or len(answers) != 1:
-        return None
-    said = next(iter(answers)) or "no answer"
-    return Refusal(
-        code="shared-cause",
-        forced=True,
-        message=(
-            f"all {len(facts)} hosts run and fail their health check alike ({said[:120]}): "
-            "the cause is shared, a restart heals nothing"
-        ),
-        next="bbctl diagnose",
-    )
-
-
 def _capacity(plan: Plan) -> list[Refusal]:
     """The first batch that would take a pool below its minimum, everything before it having gone well."""
     found = []
@@ -300,27 +238,6 @@ def _capacity(plan: Plan) -> list[Refusal]:
             good = {n for n in batch if n in pool.hosts and plan.looked[n].status == "ok"}
             serving = serving | good if plan.job.brings_back else serving - set(batch)
     return found
-
-
-def serves(facts: Facts, *, own: str = "") -> bool:
-    """In service, and no other run's lock (than `own`) says that it is about to leave."""
-    lock = facts.lock
-    leaving = lock is not None and lock.out and lock.left > 0 and lock.run != own
-    return facts.in_service and not leaving
-
-
-def below(pool: Pool, serving: set[str], taken: set[str]) -> Refusal:
-    """The refusal of a batch that would take its pool below the minimum."""
-    left = len(serving) - len(taken)
-    return Refusal(
-        code="capacity",
-        forced=True,
-        message=(
-            f"{', '.join(sorted(taken))}: {len(serving)} of {len(pool.hosts)} hosts of VIP {pool.vip} are in service; "
-            f"{left} would be left, min_in_service is {pool.least}"
-        ),
-        next=f"bbctl status {','.join(pool.hosts)}",
-    )
 
 
 def steps_for(job: Job, step: Step, service: Service) -> str | None:

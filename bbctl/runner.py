@@ -16,13 +16,14 @@ from typing import Any
 
 from bbctl import claims, hostrun, journal
 from bbctl import plan as planning
+from bbctl.capacity import Refusal, pools_of
 from bbctl.errors import BbctlError
 from bbctl.halt import Cut, Halt
 from bbctl.holding import Holding
 from bbctl.journal import Journal
 from bbctl.look import look
 from bbctl.model import Facts, Fleet, Host, HostOutcome, RunOutcome, RunRecord
-from bbctl.plan import Job, Plan, Refusal, Target
+from bbctl.plan import Job, Plan, Target
 from bbctl.ssh import Transport
 from bbctl.work import Work
 
@@ -31,7 +32,7 @@ def look_and_plan(
     job: Job, hosts: Sequence[Host], *, fleet: Fleet, transport: Transport, run: str = "", first: Container[str] = ()
 ) -> Plan:
     """Look at the targets and the rest of their pools, once, and plan. `run`, `first`: see `plan.make`."""
-    pools = planning.pools_of(fleet.hosts, hosts, job.service)
+    pools = pools_of(fleet.hosts, hosts, job.service)
     names = dict.fromkeys([*(h.name for h in hosts), *(n for pool in pools for n in pool.hosts)])
     looked = look_at(list(names), job, fleet=fleet, transport=transport)
     targets = [Target(host=h, service=s, facts=looked[h.name]) for h in hosts if (s := h.service(job.service))]

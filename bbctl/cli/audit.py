@@ -16,6 +16,7 @@ Last = Annotated[int, typer.Option("-n", metavar="N", min=1, help="The last N ac
 def list_acts(ctx: typer.Context, last: Last = 50) -> None:
     """Every act: who, when, which words, and what came of it.
 
+    \b
     Examples:
       bbctl audit list
       bbctl audit list -n 500 -o json
@@ -40,6 +41,7 @@ def list_acts(ctx: typer.Context, last: Last = 50) -> None:
 def verify(ctx: typer.Context) -> None:
     """Is the audit file whole? The first line that was edited, moved or cut off is named.
 
+    \b
     Examples:
       bbctl audit verify
     """

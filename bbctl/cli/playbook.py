@@ -25,6 +25,7 @@ PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="T
 def list_playbooks(ctx: typer.Context) -> None:
     """The playbooks: the site's own, and the shipped ones.
 
+    \b
     Examples:
       bbctl playbook list
     """
@@ -43,6 +44,7 @@ def list_playbooks(ctx: typer.Context) -> None:
 def show(ctx: typer.Context, name: Name) -> None:
     """One playbook: its variables and its steps.
 
+    \b
     Examples:
       bbctl playbook show restart
     """
@@ -55,6 +57,7 @@ def show(ctx: typer.Context, name: Name) -> None:
 def check(ctx: typer.Context, name: Name) -> None:
     """Is the file right? Every complaint names file and line.
 
+    \b
     Examples:
       bbctl playbook check restart
       bbctl playbook check ./rolling.yml
@@ -76,6 +79,7 @@ def plan(
 ) -> int:
     """What it would do on each host, to read, keep and approve: `playbook run --plan FILE` then does that or nothing.
 
+    \b
     Examples:
       bbctl playbook plan restart workers --plan plan.json
     """
@@ -99,6 +103,7 @@ def run(
 ) -> int:
     """Carry it out. Look, question, lock, preflight, capacity, journal and unlock are the runner's.
 
+    \b
     Examples:
       bbctl playbook run restart workers --set batch=2
       bbctl playbook run restart workers --rehearse

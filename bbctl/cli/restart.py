@@ -42,6 +42,7 @@ def restart(
 ) -> int:
     """Out of the VIP, stop, start, prove healthy, back in: one host at a time.
 
+    \b
     Examples:
       bbctl restart accounting-worker2              one host
       bbctl restart workers --canary --soak 10m     the first alone, then the rest
@@ -75,6 +76,7 @@ def stop(
 ) -> int:
     """Out of the VIP, settle, stop; the host stays out.
 
+    \b
     Examples:
       bbctl stop accounting-worker2 --reason "disk swap"
       bbctl start accounting-worker2                 brings it back
@@ -98,6 +100,7 @@ def start(
 ) -> int:
     """Start, wait for the line in the log, prove healthy, into the VIP. A host that runs is left alone.
 
+    \b
     Examples:
       bbctl start accounting-worker2
       bbctl start workers --dry-run
@@ -119,6 +122,7 @@ def drain(
 ) -> int:
     """Out of the VIP, with owner, reason and lease left on the host; the process is not touched.
 
+    \b
     Examples:
       bbctl drain accounting-worker2 --for 2h --reason "heap dump"
       bbctl undrain accounting-worker2
@@ -141,6 +145,7 @@ def undrain(
 ) -> int:
     """Back into the VIP.
 
+    \b
     Examples:
       bbctl undrain accounting-worker2
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bbctl import audit, journal, preview, rehearse, runner
+from bbctl.capacity import Refusal
 from bbctl.cli.front import Call
 from bbctl.drain import Gate
 from bbctl.durations import format_duration
@@ -19,7 +20,7 @@ from bbctl.halt import Halt, listening
 from bbctl.journal import Journal
 from bbctl.model import Host, RunOutcome, RunRecord
 from bbctl.near import hint
-from bbctl.plan import Job, Plan, Refusal, Target
+from bbctl.plan import Job, Plan, Target
 from bbctl.playbook import Procedure, Step, Strategy
 from bbctl.render import run as render
 from bbctl.render import screen

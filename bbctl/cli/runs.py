@@ -28,6 +28,7 @@ DONE = ("restarted", "started", "stopped", "drained", "undrained", "skipped")
 def list_runs(ctx: typer.Context) -> None:
     """All runs of this machine, newest first.
 
+    \b
     Examples:
       bbctl runs list
       bbctl runs list -o json
@@ -41,6 +42,7 @@ def list_runs(ctx: typer.Context) -> None:
 def show(ctx: typer.Context, run: RunId, watch: Watch = False) -> None:
     """One run: every step on every host, the evidence, what to type next. -w follows it.
 
+    \b
     Examples:
       bbctl runs show r-7f3a
       bbctl runs show r-7f3a -w
@@ -90,6 +92,7 @@ def _follow(call: Call, record: RunRecord) -> None:
 def resume(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reason = None) -> int:
     """Go on with the hosts that are not done, failed ones first. Reality is looked at before anything is repeated.
 
+    \b
     Examples:
       bbctl runs resume r-7f3a
       bbctl runs resume r-7f3a --dry-run
@@ -155,6 +158,7 @@ def _same_inventory(call: Call, begin: journal.Event) -> None:
 def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reason = None) -> int:
     """Give a run up: it is marked as aborted and its hosts are unlocked. Nothing else is changed on them.
 
+    \b
     Examples:
       bbctl runs abort r-7f3a --reason "done by hand"
     """

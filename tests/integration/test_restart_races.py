@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from bbctl import claims
+from bbctl.capacity import Pool, Refusal
 from bbctl.halt import Halt
 from bbctl.holding import Holding, LockLost
 from bbctl.look import look
 from bbctl.model import Facts, Host
-from bbctl.plan import Pool, Refusal
 from bbctl.ssh import Transport
 from tests.integration.jboss import Site, site
 
