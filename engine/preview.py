@@ -67,7 +67,7 @@ def candidates(scene: Scene, root: Node, verb: str) -> list[Node]:
         found = [n for n in own if n.ss == status]
         if found:
             return sorted(found, key=lambda n: n.seq)
-    return []
+    return sorted((n for n in own if n.parent == root.id and n.ss in TAKES[verb]), key=lambda n: n.seq)
 
 
 def preview(scene: Scene, node: Node, verb: str) -> Preview:

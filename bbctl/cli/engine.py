@@ -82,6 +82,15 @@ def translated() -> Iterator[None]:
         raise ours(error.message, code=error.code, next=error.next) from error
 
 
+def as_text(what: str, words: str | None) -> str | None:
+    """Words that can be stored; UsageError for bytes that are no UTF-8."""
+    try:
+        (words or "").encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} {shown(words or '')} is not UTF-8") from None
+    return words
+
+
 def until_interrupted(look: Callable[[], int | None], every: float) -> int:
     """Look again and again; its exit code once it gives one, or the signal's, quietly: what was shown stays true."""
     try:

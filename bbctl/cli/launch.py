@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import client_for, find, remember, runtime
+from bbctl.cli.engine import as_text, client_for, find, remember, runtime
 from bbctl.cli.front import Call
 from bbctl.cli.workflow import Id
 from bbctl.errors import UsageError
@@ -45,6 +45,8 @@ def start(
 
     call: Call = ctx.obj
     about = read_json("--subject", subject)
+    for what, words in (("NAME", name), ("--decider", decider), ("--signal", signal)):
+        as_text(what, words)
     if data is not None and signal is None:
         raise UsageError("--data goes with --signal NAME", next="bbctl wf start --help")
     new = _signal(signal, data) if signal is not None else None
@@ -82,6 +84,8 @@ def signal(
 
     call: Call = ctx.obj
     new = _signal(name, data)
+    for what, words in (("NAME", name), ("--key", key)):
+        as_text(what, words)
     with runtime(call) as rt:
         root = rt.store.by_ids([wf := find(rt, id).wf])[wf]
         sent = workflows.signal(rt, root.client, root.id, new, key=key)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import client_for, find, remember, runtime, until_interrupted
+from bbctl.cli.engine import as_text, client_for, find, remember, runtime, until_interrupted
 from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.durations import parse_duration, parse_when
 from bbctl.errors import UsageError
@@ -186,7 +186,7 @@ def list_workflows(
         _known_status(option, word)
     pair = subject.split("=", 1) if subject and "=" in subject else None
     wanted = Search(
-        name=name, text=None if pair else subject, status=status, past_status=past_status, per_page=limit,
+        name=as_text("--name", name), text=None if pair else subject, status=status, past_status=past_status, per_page=limit,
         since=_when("--since", since),
     )  # fmt: skip
     with runtime(call) as rt:

@@ -303,6 +303,8 @@ def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> Non
     for words in (
         ("wf", "start", "vat", "--subject", "{nonsense"),
         ("wf", "start", "vat", "--subject", "1", "--client", "acounting"),
+        ("wf", "start", "caf\udce9", "--subject", "1"),
+        ("wf", "list", "--name", "caf\udce9"),
         ("wf", "list", "--status", "retired"),
         ("wf", "stuck", "--older", "soon"),
         ("wf", "retry"),
