@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from engine.events import Context
 from engine.failpoint import failpoint
 from engine.flight import Flights, Landed
 from engine.ids import token
+from engine.leases import Leases
 from engine.model import Node
 from engine.runtime import Runtime
 from engine.task import Outcome, call, conclude
@@ -51,6 +51,7 @@ class Held:
     whole: bool = False
     want: int = WANT
     flying: bool = False
+    waiting: bool = False  # for a child that is held here too
     marked: bool = False
     told: bool = False
 
@@ -136,7 +137,7 @@ class Drain:
     def _take(self, wait: float) -> None:
         """Claims what hints name, and, every second or so, what the clock says."""
         now = time.monotonic()
-        idle = not any(not h.flying for h in self.held.values())
+        idle = not self._busy
         room = min(self.rt.settings.hold - len(self.held), self.flights.room)
         if self.stopping or room <= 0:
             return
@@ -155,6 +156,11 @@ class Drain:
         ids = [id for id in dict.fromkeys(ids) if id not in self.held]
         if ids:
             self._claimed(self.rt.store.claim(ids, token(), self.worker))
+
+    @property
+    def _busy(self) -> bool:
+        """Is there anything that need not wait for the pool or for a hint?"""
+        return any(not (held.flying or held.waiting) for held in self.held.values())
 
     def _claimed(self, nodes: Iterable[Node]) -> None:
         """Of nodes to be careful with only one is kept at a time: the others must not suffer for it."""
@@ -350,6 +356,7 @@ class Drain:
 
     def _parent(self, held: Held, deadline: float, done: list[Held]) -> list[Op]:
         node = held.node
+        held.waiting = False
         if not node.look or held.kids is None or not events.looks(node):
             return []
         root = self.roots.get(node.wf)
@@ -368,7 +375,9 @@ class Drain:
             held.kids, held.want = None, min(held.want * 2, MOST)
         elif not blocked and not node.is_workflow and node.ss == "processing_children":
             done.append(held)
-        elif not any(kid._id in self.held for kid in held.kids):
+        elif any(kid._id in self.held for kid in held.kids):
+            held.waiting = True  # kept: when the child is done, no write is needed to look again
+        else:
             ctx = self.rt.context()
             return [self._own(held, ctx, self._seen)]
         return []
@@ -439,7 +448,7 @@ class Drain:
 
     def _lost(self, op: Op) -> None:
         if op.kid_of is not None:
-            op.kid_of.kids, op.kid_of.whole = None, False
+            op.kid_of.kids, op.kid_of.whole, op.kid_of.waiting = None, False, False
             return
         assert op.held is not None
         fresh = self.rt.store.node(op.change.id)
@@ -472,6 +481,7 @@ class Drain:
 
     @staticmethod
     def _kid_moved(parent: Held, kid: Node) -> None:
+        parent.waiting = False
         if parent.kids is None:
             return
         place = next((i for i, one in enumerate(parent.kids) if one._id == kid._id), None)
@@ -514,7 +524,7 @@ class Drain:
             for id in (held.node.do or {})["tell"]:
                 here = self.held.get(id)
                 if here is not None and here.node.look:
-                    here.kids, here.whole = None, False
+                    here.kids, here.whole, here.waiting = None, False, False
                 else:
                     targets.add(id)
         roots = [id for id in targets if id in self.roots]
@@ -552,7 +562,7 @@ class Drain:
             for id in targets - missed:
                 here = self.held.get(id)
                 if here is not None:
-                    here.node.look, here.kids, here.whole = mark, None, False
+                    here.node.look, here.kids, here.whole, here.waiting = mark, None, False, False
             targets = missed
             if not targets:
                 return
@@ -571,8 +581,7 @@ class Drain:
 
     def _land(self, wait: float) -> list[Op]:
         """What came back from the pool. Most clients have called us meanwhile: then `rev` has moved on, and so do we."""
-        busy = any(not h.flying for h in self.held.values())
-        landed = self.flights.landed(0.0 if busy else min(wait, BUSY_POP))
+        landed = self.flights.landed(0.0 if self._busy else min(wait, BUSY_POP))
         if not landed:
             return []
         try:
@@ -622,36 +631,3 @@ class Drain:
             self.rt.hints.push(back)
         self.held.clear()
         self.flights.close()
-
-
-class Leases:
-    """Renews what is held, from a thread of its own: a handler that takes long must not lose its claim.
-
-    One that takes longer than its own `timeout` does: the loop hangs, and others take over.
-    """
-
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
-        self._held: dict[str, str] = {}
-        self._until: float | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-        self._thread.start()
-
-    def set(self, held: dict[str, str]) -> None:
-        self._held = held
-
-    def busy_until(self, at: float | None) -> None:
-        self._until = at
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._rt.settings.lease / 3):
-            held, until = self._held, self._until
-            if held and (until is None or time.monotonic() < until):
-                try:
-                    self._rt.store.renew(held)
-                except EngineError as error:
-                    log.warning("leases not renewed: %s", error.message)
