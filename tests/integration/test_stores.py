@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -302,3 +303,30 @@ def test_a_platform_without_servers_is_told_how_to_name_running_ones(
     with pytest.raises(StoreDown, match="no mongod") as caught:
         stores.ensure_stores(home, say=quiet)
     assert "BBCTL_MONGO_URL" in str(caught.value.next)
+
+
+def test_a_server_on_embedded_stores_outlives_a_kill_9_of_keeper_standby_and_stores(home: Path) -> None:
+    environ = {**tidy_environment(), "BBCTL_HOME": str(home), "BBCTL_INVENTORY": "none"}
+    command = [sys.executable, "-m", "bbctl", "serve", "--port", "0", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = "".join(iter(server.stdout.readline, "}\n")) + "}"
+            port = int(json.loads(said)["url"].rpartition(":")[2])
+
+            def health() -> int:
+                link = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+                try:
+                    link.request("GET", "/health")
+                    return link.getresponse().status
+                finally:
+                    link.close()
+
+            assert health() == 200
+            wait_for("a standby", lambda: pids(home)["standby"])
+            for pid in pids(home).values():
+                os.kill(pid or 0, signal.SIGKILL)
+            wait_for("others in their place", lambda: all(pids(home).values()))
+            wait_for("healthy again", lambda: health() == 200)
+        finally:
+            server.terminate()
