@@ -250,6 +250,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the supervisor says when
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loop.run()
+    logging.shutdown()
+    os._exit(0)  # threads that still wait for a slow client must not hold us up: their posts are owed
 
 
 if __name__ == "__main__":
