@@ -32,6 +32,7 @@ DO_ORDER = (
 CLOCK_SLACK = 20
 """Milliseconds: what is due at once is stamped a little early, lest a claim by a clock slightly behind miss it."""
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 SERVER_ERROR = "Server Error"
 CLIENT_ERROR = "Client Error"
 
@@ -47,7 +48,7 @@ class Context:
 
 def text(value: Any) -> str:
     """JSON text as it is stored."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def openness(node: Node) -> str | None:
