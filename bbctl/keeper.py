@@ -45,6 +45,7 @@ class Server:
     failures: int = 0
     since: float = 0.0
     next_try: float = 0.0
+    moving: bool = False  # it has data that name another port
     process: subprocess.Popen[bytes] | None = None
     helper: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +63,8 @@ class Server:
             program = servers.binary(self.name, os.environ)
             if not servers.free(self.port):
                 self.port = servers.free_port()
-            servers.write(self.home, self.name, self.port, self.known)
+                self.moving = self.name == "mongo" and servers.has_data(self.home, self.name)
+            servers.write(self.home, self.name, self.port, self.known, alone=self.moving)
             self.process = _spawn([program, *servers.tail(self.home, self.name)], self.home)
         except (StoreDown, OSError) as error:
             self._fail(str(error), now)
@@ -75,6 +77,7 @@ class Server:
         job = {
             "address": f"{servers.HERE}:{self.port}", "key": self.known.mongo_key, "replica_set": servers.REPLICA_SET,
             "user": servers.USER, "password": self.known.mongo_password, "database": servers.DATABASE,
+            "move": self.moving,
         }  # fmt: skip
         helper = _spawn([sys.executable, "-P", "-m", "engine.storeadmin"], self.home, piped=True)
         assert helper.stdin is not None
@@ -88,13 +91,18 @@ class Server:
     def _ready(self) -> bool:
         if self.name == "redis":
             return redis_ping.ask(servers.url("redis", self.port, self.known), within=0.5).error is None
-        if self.helper is None or self.helper.poll() is None:
+        if self.process is None or self.helper is None or self.helper.poll() is None:
             return False
         said = _rest(self.helper)
         code, self.helper = self.helper.returncode, None
         if code != 0:
             self.error = said.splitlines()[-1] if said else f"its set-up ended with {code}"
             self.helper = self._prepare()
+        elif self.moving:
+            self.process.terminate()
+            _await(self.process, time.monotonic() + GRACE)
+            self.process, self.moving = None, False  # the next start is that of a member
+            return False
         return code == 0
 
     def _died(self, now: float) -> None:
@@ -195,6 +203,7 @@ class Keeper:
 
 
 def _await(process: subprocess.Popen[bytes] | None, until: float) -> None:
+    """Wait for its end; KILL at `until`."""
     if process is None:
         return
     try:

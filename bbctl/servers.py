@@ -71,24 +71,30 @@ def url(name: str, port: int, known: Secrets) -> str:
 # -- files -----------------------------------------------------------------------------------------------------
 
 
-def write(home: Path, name: str, port: int, known: Secrets) -> None:
-    """Write what the server reads at its start."""
+def write(home: Path, name: str, port: int, known: Secrets, *, alone: bool = False) -> None:
+    """Write what the server reads at its start. `alone`: a mongod that is no member of its set, to be moved to another port."""
     place = folder(home) / name
     (place / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
     if name == "mongo":
         private(place / "key", known.mongo_key)
-        private(conf(home, name), mongo_conf(home, port))
+        private(conf(home, name), mongo_conf(home, port, alone=alone))
     else:
         private(conf(home, name), redis_conf(home, port, known.redis_password))
 
 
-def mongo_conf(home: Path, port: int) -> str:
+def has_data(home: Path, name: str) -> bool:
+    """Whether it ever ran."""
+    place = folder(home) / name / "data"
+    return place.exists() and any(place.iterdir())
+
+
+def mongo_conf(home: Path, port: int, *, alone: bool = False) -> str:
     """A one-node replica set that writes as production does; JSON, which mongod's YAML reader takes."""
     place = folder(home) / "mongo"
     return json.dumps(
         {
             "net": {"bindIp": HERE, "port": port, "unixDomainSocket": {"enabled": False}},
-            "replication": {"replSetName": REPLICA_SET, "oplogSizeMB": 256},
+            **({} if alone else {"replication": {"replSetName": REPLICA_SET, "oplogSizeMB": 256}}),
             "security": {"authorization": "enabled", "keyFile": str(place / "key")},
             "setParameter": {
                 "diagnosticDataCollectionEnabled": False,

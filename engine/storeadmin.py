@@ -27,6 +27,8 @@ class Job:
     """Prepare `address` (host:port): replica set `replica_set`, `user` with `password` who may use `database`.
 
     `key` is the content of its key file: whoever knows it is the cluster itself, so no localhost exception is needed.
+    `move`: it runs alone, and is only to be told that its set lives at `address` from its next start on. Told as a member it
+    would first ask its old address whether that is itself, for half a minute where a stranger listens there and is silent.
     """
 
     address: str
@@ -35,6 +37,7 @@ class Job:
     user: str
     password: str
     database: str
+    move: bool = False
     within: float = 60.0
 
 
@@ -44,6 +47,9 @@ def prepare(job: Job) -> None:
     with _inside(job) as client:
         while True:
             try:
+                if job.move:
+                    _move(client, job)
+                    return
                 _join(client, job)
                 while not client.admin.command("hello").get("isWritablePrimary"):
                     _still(until, "it does not become primary")
@@ -83,6 +89,11 @@ def _join(client: Client, job: Job) -> None:
         config["members"] = [{**config["members"][0], "host": job.address}]
         config["version"] += 1
         client.admin.command("replSetReconfig", config, force=True)
+
+
+def _move(client: Client, job: Job) -> None:
+    """Write the new address where the set's configuration is kept; its one member is the first."""
+    client["local"]["system.replset"].update_one({"_id": job.replica_set}, {"$set": {"members.0.host": job.address}})
 
 
 def _user(client: Client, job: Job) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,24 +62,9 @@ def pids(home: Path) -> dict[str, int | None]:
     }
 
 
-@contextmanager
-def squatter(port: int) -> Iterator[None]:
-    """Somebody else's server: takes connections and closes them."""
-    listener = socket.create_server(("127.0.0.1", port))
-
-    def turn_away() -> None:
-        with suppress(OSError):
-            while True:
-                listener.accept()[0].close()
-
-    thread = threading.Thread(target=turn_away)
-    thread.start()
-    try:
-        yield
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+def squatter(port: int) -> socket.socket:
+    """Somebody else's server, of the worst kind: it takes connections and says nothing."""
+    return socket.create_server(("127.0.0.1", port))
 
 
 @pytest.fixture
