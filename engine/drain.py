@@ -91,7 +91,12 @@ class Drain:
     def round(self, wait: float) -> bool:
         """One round; waits at most `wait` seconds when there is nothing to do. True if there was something."""
         ops = self._land(wait)
+        empty = not self.held
+        if empty:
+            self.roots.clear()
         self._take(wait if not ops else 0.0)
+        if empty:
+            self._checked = time.monotonic()  # what there is was read just now
         if not self.held:
             self.leases.set({})
             return False
@@ -149,7 +154,8 @@ class Drain:
             ids = [*ids, *due[:room]]
             self.rt.hints.push(due[room:])
         elif not ids and idle and not self.flights.any:
-            ids = self.rt.hints.wait(self.rt.settings.pop, max(0.0, min(wait, self._next_look - now)))
+            ids = self.rt.hints.wait(max(0.0, min(wait, self._next_look - now)))
+            self._next_pop = 0.0
         elif now >= self._next_pop and not ids:
             self._next_pop = now + BUSY_POP
             ids = self.rt.hints.pop(min(self.rt.settings.pop, room))

@@ -57,8 +57,11 @@ class Hints:
     def pop(self, count: int) -> list[str]:
         return _words(self._try(lambda client: client.lpop(self.key, count), None))
 
-    def wait(self, count: int, seconds: float) -> list[str]:
-        """Blocks until a hint is there; [] after `seconds`. With Redis gone it sleeps for as long, at most a breaker's time."""
+    def wait(self, seconds: float) -> list[str]:
+        """Blocks until a hint is there, and takes that one; [] after `seconds`.
+
+        With Redis gone it sleeps for as long, at most a breaker's time.
+        """
         if self._url is None or time.monotonic() < self._open_until:
             time.sleep(min(seconds, BREAKER))
             return []
@@ -66,8 +69,7 @@ class Hints:
             self._waiting = connect(self._url, self._timeout + seconds + 1.0)
         waiting = self._waiting
         got = self._try(lambda _: waiting.blpop([self.key], timeout=max(seconds, 0.01)), None)
-        first = _words([got[1]]) if got else []
-        return first + (self.pop(count - 1) if first and count > 1 else [])
+        return _words([got[1]]) if got else []
 
     def sentinel(self) -> bool | None:
         """Is the key that we once left still there? It is left anew if not. None if Redis does not answer."""

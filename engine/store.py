@@ -108,7 +108,8 @@ class Store:
         self._client: pymongo.MongoClient[Doc] | None = None
         self._database: Any = None
         self._offset = 0.0
-        self._measured = -1e9
+        self._measured = self._trusted = -1e9
+        self._trip = 0.0
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -185,14 +186,24 @@ class Store:
 
     def now(self) -> int:
         """The database's clock in ms: our monotonic clock plus an offset measured every second."""
-        at = time.monotonic()
-        if at - self._measured > 1.0:
-            with _wire():
-                hello = self.db.command("hello")
-            back = time.monotonic()
-            self._offset = hello["localTime"].replace(tzinfo=UTC).timestamp() - (at + back) / 2
-            self._measured = back
+        if time.monotonic() - self._measured > 1.0:
+            first = self._measured < 0
+            self._measure()
+            if first:  # the very first answer is slow: its connection had to be made
+                self._measure()
         return int((time.monotonic() + self._offset) * 1000)
+
+    def _measure(self) -> None:
+        """An answer that took long tells the time badly, and is believed only where there is no better one of late."""
+        database = self.db
+        at = time.monotonic()
+        with _wire():
+            hello = database.command("hello")
+        back = time.monotonic()
+        self._measured = back
+        if back - at <= 2 * self._trip or back - self._trusted > 30.0 or self._trip == 0.0:
+            self._offset = hello["localTime"].replace(tzinfo=UTC).timestamp() - (at + back) / 2
+            self._trip, self._trusted = max(back - at, 0.0005), back
 
     def ping(self) -> str | None:
         """None if a majority takes a write, else why not, in one line."""
