@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -113,7 +114,7 @@ def demo(
     return 0 if result.good else 1
 
 
-def _did(call: Call, target: str, act: Any) -> None:
+def _did(call: Call, target: str, act: Callable[[Ground], str]) -> None:
     said = act(cluster.of(call.settings.home()))
     call.show({"target": target, "did": said}, lambda: said)
 

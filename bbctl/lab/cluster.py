@@ -43,7 +43,7 @@ def up(home: Path, *, workers: int | None, say: Say) -> Ground:
     with _alone(folder):
         ground = _ground(folder, workers)
         urls = stores.ensure_stores(folder, say=say)
-        _furnish(ground, urls)
+        _furnish(ground)
         _register(ground, urls)
         for name, argument in _daemons(ground):
             if not _running(name, argument):
@@ -170,7 +170,7 @@ def _ground(folder: Path, workers: int | None) -> Ground:
     return known
 
 
-def _furnish(ground: Ground, urls: stores.StoreUrls) -> None:
+def _furnish(ground: Ground) -> None:
     """Folders, keys, init scripts, known hosts."""
     keys.made(ground.key)
     known = ""

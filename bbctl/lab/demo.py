@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -180,7 +180,7 @@ def _show(ground: Ground, batch: Batch, start: Mapping[str, Any], stage: Stage) 
     stage.count(done=len(batch.done), sent=len(batch.sent), total=batch.count, errors=errors)
 
 
-def _until(true: Any, began: float) -> None:
+def _until(true: Callable[[], bool], began: float) -> None:
     while not true():
         if time.monotonic() - began > PATIENCE:
             raise Failed("the VIP takes no invoices", next="bbctl lab status")

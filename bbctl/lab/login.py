@@ -15,10 +15,11 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fcntl import ioctl
+from typing import IO
 
 import paramiko
 from paramiko.common import (
@@ -173,27 +174,33 @@ def _tell(channel: paramiko.Channel, status: int) -> None:
         channel.get_transport()._send_user_message(message)  # type: ignore[attr-defined]  # no public way for this one
 
 
-def _pump(source: int, send: object) -> None:
+def _pump(source: int, send: Callable[[bytes], object]) -> None:
     """What a command says, to the channel; what nobody reads any more is dropped, as a broken pipe tells the command."""
     with suppress(OSError, EOFError, paramiko.SSHException):
         while data := os.read(source, CHUNK):
-            send(data)  # type: ignore[operator]
+            send(data)
 
 
-def _feed(channel: paramiko.Channel, stdin: object) -> None:
+def _feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
     """The caller's input; the end of the input, or of the connection, closes it."""
     with suppress(OSError, EOFError, ValueError):
         while data := channel.recv(CHUNK):
-            stdin.write(data)  # type: ignore[attr-defined]
-            stdin.flush()  # type: ignore[attr-defined]
+            _write(stdin.fileno(), data)
     with suppress(OSError):
-        stdin.close()  # type: ignore[attr-defined]
+        stdin.close()
 
 
 def _type(channel: paramiko.Channel, master: int) -> None:
     with suppress(OSError, EOFError):
         while data := channel.recv(CHUNK):
-            os.write(master, data)
+            _write(master, data)
+
+
+def _write(target: int, data: bytes) -> None:
+    """All of it: a signal may cut a write short."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(target, left) :]
 
 
 def _carry(channel: paramiko.Channel, link: socket.socket) -> None:
@@ -216,7 +223,7 @@ def _resize(master: int, size: tuple[int, int]) -> None:
     ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 
-def _thread(work: object, *arguments: object) -> threading.Thread:
-    made = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]
+def _thread(work: Callable[..., None], *arguments: object) -> threading.Thread:
+    made = threading.Thread(target=work, args=arguments, daemon=True)
     made.start()
     return made

@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bbctl.lab.ground import Ground, load
@@ -101,7 +101,6 @@ class Vip:
     refused: int = 0  # answers made up here: nobody in service, or a host broke off
     failed: int = 0  # a host's own 5xx
     turn: int = 0
-    open: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def watch(self) -> None:
         while True:
