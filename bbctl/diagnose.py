@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbctl import checks, journal
+from bbctl import checks
 from bbctl.checks import CHECKS, Case, Pool, Trouble
 from bbctl.look import Seen, look_closely
 from bbctl.model import Fleet, Host, RunRecord
+from bbctl.run import journal
 from bbctl.signatures import Signature, read_folder
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 
 
 @dataclass(frozen=True, kw_only=True)

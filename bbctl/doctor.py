@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bbctl import preflight, storelook
-from bbctl.fanout import fanout
 from bbctl.model import Fleet, Host, Ran, Service
-from bbctl.plan import Job
-from bbctl.playbook import Procedure
 from bbctl.ranges import fold
 from bbctl.remote import patterns
 from bbctl.remote.sections import apart, sh, together
+from bbctl.run import preflight
+from bbctl.run.plan import Job
+from bbctl.run.playbook import Procedure
 from bbctl.settings import Stores
-from bbctl.ssh import Transport
+from bbctl.ssh.fanout import fanout
+from bbctl.ssh.transport import Transport
+from bbctl.stores import look as storelook
 
 State = Literal["ok", "warning", "wrong"]
 

@@ -20,7 +20,7 @@ from bbctl.model import Drain, Host, Ran
 from bbctl.remote import vip
 from bbctl.remote.shell import script
 from bbctl.remote.vip import Place
-from bbctl.ssh import NotLoggedIn, Transport
+from bbctl.ssh.transport import NotLoggedIn, Transport
 
 Act = Callable[[str], Ran]
 MOMENT = 10.0  # seconds for a thing of a moment on a host

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbctl import storelook
 from bbctl.checks import State, Trouble, engine_trouble
 from bbctl.durations import format_duration
 from bbctl.settings import Stores, masked
-from bbctl.storelook import Store
+from bbctl.stores import look as storelook
+from bbctl.stores.look import Store
 from engine import errors
 from engine.explain import HealthSummary, health_summary
 from engine.runtime import open_runtime

@@ -32,7 +32,13 @@ class BbctlError(Exception):
     code = "failed"
 
     def __init__(
-        self, message: str, *, next: str | None = None, code: str | None = None, result: Any = None, exit: int | None = None
+        self,
+        message: str,
+        *,
+        next: str | None = None,
+        code: str | None = None,
+        result: Any = None,
+        exit: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message

@@ -16,7 +16,7 @@ from bbctl import dumps as reading
 from bbctl.model import Host, Proc, Ran, Service
 from bbctl.remote import logs, process, proof
 from bbctl.remote.shell import script
-from bbctl.ssh import Session
+from bbctl.ssh.transport import Session
 
 Act = Callable[[str], Ran]
 MOST = 16 << 20  # bytes of one file

@@ -19,7 +19,7 @@ from bbctl.model import Health, HealthState, Host
 from bbctl.remote import http
 from bbctl.remote.http import Answer
 from bbctl.remote.shell import script
-from bbctl.ssh import Session
+from bbctl.ssh.transport import Session
 
 T = TypeVar("T")
 SINGLE = 5.0  # seconds for one question

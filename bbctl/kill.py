@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bbctl import evidence as saving
-from bbctl.holding import Holding, LockLost
 from bbctl.look import AGAIN, WITHIN, choose
 from bbctl.model import Host, Proc, Ran, Service
 from bbctl.remote import process
 from bbctl.remote.sections import apart, together
 from bbctl.remote.shell import script
-from bbctl.ssh import NotLoggedIn, Session, Transport
+from bbctl.run.holding import Holding, LockLost
+from bbctl.ssh.transport import NotLoggedIn, Session, Transport
 
 ENDS = ("TERM", "KILL")  # signals after which we wait for the end
 KILLED = 10.0  # seconds for a process to be gone after KILL

@@ -15,7 +15,7 @@ from bbctl.errors import UsageError
 from bbctl.model import Host, Service
 from bbctl.remote import follow, logs
 from bbctl.remote.shell import script
-from bbctl.ssh import NotLoggedIn, Session, Transport
+from bbctl.ssh.transport import NotLoggedIn, Session, Transport
 
 PIECE = 1 << 20  # bytes: a longer line is passed on in pieces, each a line of its own
 WITHIN = 600.0  # seconds for reading a log to its end

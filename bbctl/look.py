@@ -15,13 +15,13 @@ from typing import Any
 
 from bbctl import dumps, hang, health
 from bbctl.drain import Gate
-from bbctl.fanout import fanout
 from bbctl.model import Facts, Health, Host, LockRecord, Ran, Service, VipState
 from bbctl.remote import lease, lock, logs, machine, process, vip
 from bbctl.remote.lease import Lease
 from bbctl.remote.sections import apart, together
 from bbctl.remote.shell import script
-from bbctl.ssh import NotLoggedIn, Session, Transport
+from bbctl.ssh.fanout import fanout
+from bbctl.ssh.transport import NotLoggedIn, Session, Transport
 
 WITHIN = 15.0  # seconds for one host, login apart
 AGAIN = 0.3  # seconds between two looks at processes that would be ambiguous

@@ -147,7 +147,16 @@ class Fleet:
 # -- what a host answered --------------------------------------------------------------------------------------
 
 Status = Literal[
-    "ok", "failed", "timeout", "unreachable", "auth-failed", "host-key", "refused", "skipped", "untouched", "interrupted"
+    "ok",
+    "failed",
+    "timeout",
+    "unreachable",
+    "auth-failed",
+    "host-key",
+    "refused",
+    "skipped",
+    "untouched",
+    "interrupted",
 ]
 
 
@@ -230,7 +239,9 @@ class Facts:
     error: str | None = None
     process: ProcessState = "unknown"
     proc: Proc | None = None
-    candidates: tuple[Proc, ...] = ()  # all that match; more than one, or a pidfile that disagrees: `ambiguous` says why
+    candidates: tuple[
+        Proc, ...
+    ] = ()  # all that match; more than one, or a pidfile that disagrees: `ambiguous` says why
     ambiguous: str | None = None
     hung_since: float | None = None  # when the last word of the log was written
     hung_line: str | None = None

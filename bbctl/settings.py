@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from bbctl import inventory
 from bbctl.errors import ConfigError
+from bbctl.inventory import fleet as inventory
 from bbctl.model import Fleet
 
 Auth = Literal["compatible", "strict"]

@@ -9,7 +9,7 @@ from bbctl import dumps, evidence
 from bbctl.dumps import Deadlock
 from bbctl.kill import find
 from bbctl.model import Host
-from bbctl.ssh import NotLoggedIn, Transport
+from bbctl.ssh.transport import NotLoggedIn, Transport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from bbctl.model import Host, LockRecord
 from bbctl.remote import lock
 from bbctl.remote.shell import script
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 
 WITHIN = 15.0  # seconds for one host, login included
 

@@ -598,10 +598,10 @@ class Drain:
         ops = []
         for one in landed:
             held = self.held.get(one.id)
-            if held is None:
-                continue
+            if held is None or held.node.rev != one.rev:
+                continue  # claimed anew meanwhile: an old flight must not drop the new claim
             held.flying = False
-            if revs.get(one.id) != held.node.rev or held.node.rev != one.rev:
+            if revs.get(one.id) != one.rev:
                 del self.held[one.id]
             else:
                 ops.append(self._landed(held, one))

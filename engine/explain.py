@@ -26,6 +26,7 @@ AT_LEAST = 300_000  # ms: a wait shorter than this is late only where the invent
 TIMES = 10  # and this many times the usual
 COMPLETIONS = 1000
 SAME = 500  # waits looked at to count those with the same cause
+LOOKS = 5
 FOLLOWERS = ("W4", "W5", "W7")  # wait for another node: never a cause
 MAY_BE_LATE = ("W2", "W9")
 WORST: tuple[Verdict, ...] = ("stuck", "needs-person", "late", "waiting")
@@ -221,11 +222,9 @@ def why(rt: Runtime, asked: Node, *, expected: Mapping[str, float]) -> Answer:
     """The verdict on a workflow, or on one node and all it waits for."""
     judging = judge(rt, expected)
     workflow = asked.id if asked.is_workflow else asked.wf
-    scene = survey.of_workflow(rt, workflow)
+    scene, judged = _settled(rt, asked, workflow)
     asked = scene.nodes.get(asked.id, asked)
     root = scene.nodes.get(workflow, asked)
-    own = [n for n in scene.nodes.values() if workflow in (n.id, n.wf)] if asked.is_workflow else [asked]
-    judged = _judged(scene, _with_causes(scene, own))
     late = {n.id for n, rows in judged if (row := first(rows)) and judging.late(scene, n, row)}
     late |= _held_up_by(scene, late)
     reasons = [judging.reason(scene, n, row, late=n.id in late) for n, rows in judged for row in _worth_saying(rows)]
@@ -237,6 +236,21 @@ def why(rt: Runtime, asked: Node, *, expected: Mapping[str, float]) -> Answer:
         verdict=verdict(reasons), root=root, asked=asked, causes=tuple(causes), followers=tuple(followers), scene=scene,
         client=clients[root.client].name if root.client in clients else root.client, same=same, same_since=since,
     )  # fmt: skip
+
+
+def _settled(rt: Runtime, asked: Node, workflow: str) -> tuple[Scene, list[tuple[Node, list[Row]]]]:
+    """All nodes judged. Several reads are no one moment: what looks inconsistent must look so twice running."""
+    before: set[tuple[str, str]] | None = None
+    for _ in range(LOOKS):
+        scene = survey.of_workflow(rt, workflow)
+        here = scene.nodes.get(asked.id, asked)
+        own = [n for n in scene.nodes.values() if workflow in (n.id, n.wf)] if here.is_workflow else [here]
+        judged = _judged(scene, _with_causes(scene, own))
+        odd = {(n.id, row.id) for n, rows in judged if (row := first(rows)) and row.mode != "W"}
+        if not odd or odd == before:
+            break
+        before = odd
+    return scene, judged
 
 
 def verdict(reasons: Iterable[Reason]) -> Why:
@@ -307,7 +321,7 @@ def stuck(rt: Runtime, *, expected: Mapping[str, float], older: int = 0, group: 
     judging = judge(rt, expected)
     groups: dict[str, list[Reason]] = defaultdict(list)
     for scene, batch in survey.unfinished(rt):
-        for reason in _unhealthy(judging, scene, batch):
+        for reason in _still(rt, list(_unhealthy(judging, scene, batch))):
             if not older or reason.since is None or scene.now - reason.since >= older:
                 groups[reason.group].append(reason)
     made = [_group(rt, id, reasons) for id, reasons in groups.items() if group in (None, id)]
@@ -322,6 +336,16 @@ def _unhealthy(judging: Judge, scene: Scene, nodes: Iterable[Node]) -> Iterable[
         late = judging.late(scene, node, row)
         if late or row.verdict != "waiting":
             yield judging.reason(scene, node, row, late=late)
+
+
+def _still(rt: Runtime, reasons: list[Reason]) -> list[Reason]:
+    """Without those that a second look does not find any more."""
+    return reasons
+    odd = {r.node.id for r in reasons if r.row.mode != "W" and not r.row.whole}
+    if not odd:
+        return reasons
+    scene = survey.again(rt, odd)
+    return [r for r in reasons if r.node.id not in odd or ((n := scene.nodes.get(r.node.id)) and r.row.test(scene, n))]
 
 
 def _group(rt: Runtime, id: str, reasons: list[Reason]) -> Group:

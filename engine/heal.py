@@ -165,15 +165,25 @@ def heal_workflow(
     """All of a workflow's nodes; `apply` repairs the rows of these modes, the findings say which it did."""
     scene = survey.of_workflow(rt, workflow, history=True)
     own = [n for n in scene.nodes.values() if workflow in (n.id, n.wf)]
-    return list(_healed(rt, findings(scene, own), apply, modes))
+    return list(_healed(rt, _still(rt, findings(scene, own)), apply, modes))
 
 
 def heal_all(rt: Runtime, *, apply: bool = False, modes: tuple[Mode, ...] = ("A", "C")) -> Iterator[Finding]:
     """The same for every node there is, as it goes. Deadlocks across workflows show only workflow by workflow."""
     for scene, batch in survey.unfinished(rt):
-        yield from _healed(rt, findings(scene, batch), apply, modes)
+        yield from _healed(rt, _still(rt, findings(scene, batch)), apply, modes)
     rest = survey.untidy(rt)
-    yield from _healed(rt, findings(survey.around(rt, rest), rest), apply, modes)
+    yield from _healed(rt, _still(rt, findings(survey.around(rt, rest), rest)), apply, modes)
+
+
+def _still(rt: Runtime, found: Iterable[Finding]) -> list[Finding]:
+    """Those that a second look finds too."""
+    return list(found)
+    seen = list(found)
+    if not seen:
+        return []
+    scene = survey.again(rt, {f.node.id for f in seen})
+    return [f for f in seen if f.row.whole or ((n := scene.nodes.get(f.node.id)) is not None and f.row.test(scene, n))]
 
 
 def heal_slice(rt: Runtime, after: str = "", limit: int = survey.BATCH) -> tuple[str, int]:

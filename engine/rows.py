@@ -44,7 +44,10 @@ LEFT_ON_FINAL = ("tell", "prune", "cut", "clear", "notify")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """`action` is what heal does (engine.heal.ACTIONS); a `remark` is worth saying and makes no wait unhealthy."""
+    """`action` is what heal does (engine.heal.ACTIONS); a `remark` is worth saying and makes no wait unhealthy.
+
+    `whole`: only a scene of the whole workflow shows it.
+    """
 
     id: str
     says: str
@@ -52,6 +55,7 @@ class Row:
     test: Test
     action: str = "nothing"
     remark: bool = False
+    whole: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -335,7 +339,7 @@ _I = (
     Row(id="I15", says="the engine failed it, its client did not", mode="C", test=_half_failed, action="run again"),
     Row(id="I16", says="its client finished it after it had failed", mode="R", test=_finished_on_error),
     Row(id="I17", says="came after its parent had finished", mode="R", test=_late_child),
-    Row(id="I19", says="waits for itself", mode="R", test=_deadlock),
+    Row(id="I19", says="waits for itself", mode="R", test=_deadlock, whole=True),
     Row(id="I20", says="its workflow is closed, it lives", mode="R", test=_closed, remark=True),
     Row(id="I21", says="its history does not end where it stands", mode="A", test=_gap, action="reconstruct"),
     Row(id="I22", says="probably sent twice", mode="R", test=_twin, remark=True),

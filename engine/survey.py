@@ -72,6 +72,11 @@ def _ready_before(rt: Runtime, nodes: Sequence[Node], near: Iterable[Node]) -> l
     return found
 
 
+def again(rt: Runtime, ids: Iterable[str]) -> Scene:
+    """A second look at these nodes: several reads are no one moment, and what only seemed so between them is gone now."""
+    return around(rt, list(rt.store.by_ids(ids, history=True).values()))
+
+
 def unfinished(rt: Runtime, narrow: Mapping[str, Any] | None = None) -> Iterator[tuple[Scene, list[Node]]]:
     """All nodes that are not finished, `BATCH` at a time, each with a scene to judge it in. `narrow`: store fields."""
     after = ""

@@ -19,7 +19,7 @@ def show(ctx: typer.Context) -> None:
       bbctl config show
       bbctl -i lab config show -o json
     """
-    from bbctl.effective import values
+    from bbctl.inventory.effective import values
     from bbctl.render import inventory as screens
 
     call: Call = ctx.obj
@@ -35,7 +35,7 @@ def check(ctx: typer.Context) -> None:
       bbctl config check
       bbctl -i ./inventory.yml config check
     """
-    from bbctl.remarks import remarks
+    from bbctl.inventory.remarks import remarks
     from bbctl.render import inventory as screens
 
     call: Call = ctx.obj
@@ -57,7 +57,7 @@ def schema(ctx: typer.Context) -> None:
     Examples:
       bbctl config schema > inventory.schema.json
     """
-    from bbctl.inventory_keys import INVENTORY
+    from bbctl.inventory.keys import INVENTORY
     from bbctl.schema import json_schema
 
     call: Call = ctx.obj

@@ -34,7 +34,7 @@ def diagnose(
     from bbctl import diagnose as diagnosing
     from bbctl.render import findings as screens
     from bbctl.settings import shipped
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj
@@ -120,9 +120,9 @@ def _bundle(call: Call, path: Path, found: Diagnosis, room: Room | None, transpo
     from importlib.metadata import version
 
     from bbctl import bundle
-    from bbctl.fanout import fanout
     from bbctl.remote import proof
     from bbctl.remote.shell import script
+    from bbctl.ssh.fanout import fanout
 
     stand = {s.host.name: s.facts.proc for s in found.seen if s.facts.proc is not None}
     hosts = [s.host for s in found.seen if s.host.name in stand]

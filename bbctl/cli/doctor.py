@@ -21,10 +21,10 @@ def doctor(ctx: typer.Context, target: Targets = None, exclude: Exclude = None, 
       bbctl doctor workers -o json
     """
     from bbctl import doctor as examination
-    from bbctl import playbook
     from bbctl.render import doctor as screens
+    from bbctl.run import playbook
     from bbctl.settings import shipped
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj

@@ -50,7 +50,7 @@ def _settings(call: Call) -> Settings:
         raise ConfigError(
             "a Redis is named and no MongoDB: workflows live in MongoDB", next="export BBCTL_MONGO_URL=mongodb://…"
         )
-    from bbctl.stores import ensure_stores, look_after
+    from bbctl.stores.embedded import ensure_stores, look_after
 
     home = call.settings.home()
     call.say(f"no store is named: using the embedded MongoDB and Redis of {home}")

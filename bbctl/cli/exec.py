@@ -46,7 +46,7 @@ def exec_(
     from bbctl.errors import UsageError
     from bbctl.remote import shell as text
     from bbctl.render import answers, screen
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj
@@ -93,8 +93,8 @@ def run_on_all(
 ) -> tuple[list[Ran], int]:
     """`one` on every host; the rows, one for each host, and the signal that stopped us (0: none)."""
     from bbctl.errors import Interrupted
-    from bbctl.fanout import fanout
     from bbctl.model import Ran
+    from bbctl.ssh.fanout import fanout
 
     cancel, stopped = threading.Event(), 0
     found: dict[str, Ran] = {}
@@ -109,7 +109,7 @@ def run_on_all(
 
 
 def over(rows: Sequence[Ran], stopped: int) -> int:
-    from bbctl.fanout import exit_over
+    from bbctl.ssh.fanout import exit_over
 
     return 128 + stopped if stopped else exit_over(row.status for row in rows)
 

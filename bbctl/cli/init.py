@@ -22,7 +22,7 @@ def init(
       bbctl init .
       bbctl init ~/.config/bbctl
     """
-    from bbctl import sample
+    from bbctl.inventory import sample
 
     call: Call = ctx.obj
     path = folder.expanduser() / "inventory.yml"

@@ -42,9 +42,9 @@ def kill(
       bbctl kill accounting-worker2 -9 --dry-run             who would be hit
     """
     from bbctl import kill as killing
-    from bbctl.fanout import fanout
     from bbctl.render import services as screens
-    from bbctl.ssh import Transport
+    from bbctl.ssh.fanout import fanout
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj
@@ -79,10 +79,10 @@ def _carry_out(
 ) -> list[Killed]:
     from bbctl import audit
     from bbctl import kill as killing
-    from bbctl.fanout import fanout
-    from bbctl.holding import Holding
     from bbctl.render import services as screens
+    from bbctl.run.holding import Holding
     from bbctl.settings import machine
+    from bbctl.ssh.fanout import fanout
 
     home, operator, run = call.settings.home(), call.settings.operator(), f"k-{secrets.token_hex(4)}"
     act = {"operator": operator, "argv": audit.masked(call.words), "act": "kill", "run": run, "reason": reason}
@@ -151,8 +151,8 @@ def check_words(hosts: Sequence[Host], service: str | None, pid: int | None) -> 
 
 def exit_of(outcomes: Sequence[str]) -> int:
     """3 where anything was refused (a key, an identity), 4 where nobody was reached, 1 where anything did not end well."""
-    from bbctl.fanout import exit_over
     from bbctl.kill import GOOD
+    from bbctl.ssh.fanout import exit_over
 
     if "refused" in outcomes:
         return 3

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bbctl import stores
 from bbctl.cli.front import Call
 from bbctl.lab import cluster, faults
 from bbctl.lab.ground import Ground
 from bbctl.render import lab as screens
+from bbctl.stores import embedded as stores
 
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="How many hosts (3).")]
 Where = Annotated[str, typer.Argument(metavar="HOST|client", help="A host of the lab, or its sample client.")]

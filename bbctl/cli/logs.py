@@ -44,10 +44,10 @@ def logs(
       bbctl logs workers -g 'ERROR|OutOfMemory' --since 2h  what matches, with stack traces
       bbctl logs accounting-worker2 --path /var/log/messages -n 20
     """
-    from bbctl.fanout import exit_over, fanout
     from bbctl.logs import Read, read, source
     from bbctl.render.logs import Writer
-    from bbctl.ssh import Transport
+    from bbctl.ssh.fanout import exit_over, fanout
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj

@@ -17,7 +17,7 @@ def ping(ctx: typer.Context, target: Targets = None, exclude: Exclude = None, la
     """
     from bbctl.cli.exec import over, run_on_all
     from bbctl.render import answers
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from bbctl import playbook
 from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, ServiceName, Targets, need_reason
 from bbctl.cli.running import Manner, go, playbook_folders, service_for
 from bbctl.errors import ConfigError, UsageError
-from bbctl.plan import Job
 from bbctl.render import screen
+from bbctl.run import playbook
+from bbctl.run.plan import Job
 from bbctl.targets import select
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A playbook's name, or a file.")]

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bbctl import playbook
 from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, ServiceName, Targets, need_reason
 from bbctl.cli.running import Manner, go, playbook_folders, service_for
 from bbctl.durations import parse_duration
 from bbctl.errors import UsageError
-from bbctl.plan import Job
+from bbctl.run import playbook
+from bbctl.run.plan import Job
 from bbctl.targets import select
 
 Rehearse = Annotated[bool, typer.Option("--rehearse", help="Prove every permission and gate; ask and change nothing.")]

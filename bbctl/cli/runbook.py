@@ -177,7 +177,7 @@ def _page(call: Call) -> Page:
 
 
 def _links(call: Call, what: str | None) -> list[dict[str, Any]]:
-    from bbctl.inventory import links as of
+    from bbctl.inventory.fleet import links as of
     from bbctl.near import hint, shown
     from bbctl.targets import select
 

@@ -10,22 +10,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bbctl import audit, journal, preview, rehearse, runner
+from bbctl import audit
 from bbctl.capacity import Refusal
 from bbctl.cli.front import Call
 from bbctl.drain import Gate
 from bbctl.durations import format_duration
 from bbctl.errors import BbctlError, Interrupted, NotConfirmed, UsageError
-from bbctl.halt import Halt, listening
-from bbctl.journal import Journal
 from bbctl.model import Host, RunOutcome, RunRecord
 from bbctl.near import hint
-from bbctl.plan import Job, Plan, Target
-from bbctl.playbook import Procedure, Step, Strategy
 from bbctl.render import run as render
 from bbctl.render import screen
+from bbctl.run import journal, preview, rehearse, runner
+from bbctl.run.halt import Halt, listening
+from bbctl.run.journal import Journal
+from bbctl.run.plan import Job, Plan, Target
+from bbctl.run.playbook import Procedure, Step, Strategy
 from bbctl.settings import shipped
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 
 ASKED = {
     1: "will finish this host, then stop; once more stops at once",

@@ -8,17 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from bbctl import abort as aborting
-from bbctl import audit, elsewhere, journal
+from bbctl import audit
 from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.cli.running import Manner, go, job_of, next_for
 from bbctl.errors import BbctlError, Failed, NotConfirmed, UsageError
-from bbctl.journal import Journal
 from bbctl.model import RunRecord
 from bbctl.render import plain
 from bbctl.render import run as render
+from bbctl.run import abort as aborting
+from bbctl.run import elsewhere, journal
+from bbctl.run.journal import Journal
 from bbctl.settings import load as load_settings
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Follow it until it ends.")]

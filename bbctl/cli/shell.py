@@ -66,8 +66,8 @@ def ssh_words(fleet: Fleet, host: Host, folder: str | None) -> list[str]:
 
 
 def _client(fleet: Fleet, host: Host) -> list[str]:
-    from bbctl.jump import last_hop
-    from bbctl.knownhosts import files
+    from bbctl.ssh.jump import last_hop
+    from bbctl.ssh.knownhosts import files
 
     ssh, alias = host.ssh, _alias(host)
     options = {
@@ -99,7 +99,7 @@ def _through(fleet: Fleet, hop: Host) -> str:
 
 def _alias(host: Host) -> str | None:
     """The name under which the key is stored, where that is not the address: OpenSSH looks under the address only."""
-    from bbctl.knownhosts import KnownHosts, files, names
+    from bbctl.ssh.knownhosts import KnownHosts, files, names
 
     known = KnownHosts.read(files(host.ssh.known_hosts))
     first, *others = names(host.address, host.name, host.ssh.port)

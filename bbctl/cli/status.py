@@ -14,7 +14,7 @@ from bbctl.errors import Interrupted
 if TYPE_CHECKING:
     from bbctl.look import Seen
     from bbctl.model import Host
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
 
 EVERY = 2.0  # seconds between two looks of --watch
 
@@ -33,10 +33,10 @@ def status(
       bbctl status workers -w             live
       bbctl status workers -o json        for programs
     """
-    from bbctl.fanout import exit_over
     from bbctl.look import fine, look_closely
     from bbctl.render import services as screens
-    from bbctl.ssh import Transport
+    from bbctl.ssh.fanout import exit_over
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj

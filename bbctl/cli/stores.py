@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bbctl import storelook, stores
 from bbctl.cli.front import Call
 from bbctl.errors import Refused
 from bbctl.render import stores as screens
 from bbctl.settings import masked
-from bbctl.storelook import Store
+from bbctl.stores import embedded as stores
+from bbctl.stores import look as storelook
+from bbctl.stores.look import Store
 
 ShowPasswords = Annotated[bool, typer.Option("--show-passwords", help="Print the URLs as programmes need them.")]
 

@@ -94,7 +94,7 @@ def _names(check: Sequence[str] | None) -> tuple[str, ...]:
 def _hosts(call: Call, hosts: Sequence[Host], names: Sequence[str], deadline: float) -> list[Row]:
     from bbctl import diagnose, sweep
     from bbctl.settings import shipped
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
 
     rules = diagnose.known_signatures(Path(call.settings.playbooks().value), shipped("playbooks"))
     with Transport(call.fleet) as transport:
@@ -127,7 +127,7 @@ def _page(call: Call, found: Sequence[Row], before: Mapping[str, Any], at: float
     """Send the pages that are due, and those of earlier that could not be sent. The targets that are silenced, and by key
     whether it was paged or its page was ended."""
     from bbctl import alerts, silences, sweep
-    from bbctl.inventory import links
+    from bbctl.inventory.fleet import links
     from bbctl.render import findings as screens
 
     home, places = call.settings.home(), call.fleet.alerts

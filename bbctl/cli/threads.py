@@ -29,9 +29,9 @@ def threads(
     """
     from bbctl import audit
     from bbctl.cli.kill import check_words
-    from bbctl.fanout import exit_over, fanout
     from bbctl.render import services as screens
-    from bbctl.ssh import Transport
+    from bbctl.ssh.fanout import exit_over, fanout
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
     from bbctl.threads import take
 

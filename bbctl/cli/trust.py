@@ -14,7 +14,7 @@ from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, Targets
 
 if TYPE_CHECKING:
     from bbctl.model import Host
-    from bbctl.ssh import NotLoggedIn, Shown
+    from bbctl.ssh.transport import NotLoggedIn, Shown
 
 Replace = Annotated[bool, typer.Option("--replace", help="Also where another key is known: the host was reinstalled.")]
 
@@ -61,8 +61,8 @@ def trust(
       bbctl hosts trust accounting-worker2 --replace     its key changed, and you know why
     """
     from bbctl.cli.audited import act
-    from bbctl.fanout import exit_over, fanout
-    from bbctl.ssh import Transport
+    from bbctl.ssh.fanout import exit_over, fanout
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj
@@ -86,8 +86,8 @@ def trust(
 
 
 def _look(transport: Any, host: Host) -> Look:
-    from bbctl.knownhosts import KnownHosts
-    from bbctl.ssh import NotLoggedIn
+    from bbctl.ssh.knownhosts import KnownHosts
+    from bbctl.ssh.transport import NotLoggedIn
 
     try:
         shown: Shown = transport.host_key(host)
@@ -98,7 +98,7 @@ def _look(transport: Any, host: Host) -> Look:
 
 
 def _file(host: Host) -> Path:
-    from bbctl.knownhosts import files
+    from bbctl.ssh.knownhosts import files
 
     return files(host.ssh.known_hosts)[0]
 
@@ -143,7 +143,7 @@ def _said(look: Look) -> str:
 
 
 def _write(looks: Sequence[Look], replace: bool) -> None:
-    from bbctl import knownhosts
+    from bbctl.ssh import knownhosts
 
     files: dict[Path, list[tuple[tuple[str, ...], knownhosts.HostKey]]] = {}
     for look in looks:

@@ -25,9 +25,9 @@ def unlock(
       bbctl unlock accounting-worker2               asks, then releases exactly that lock
     """
     from bbctl import audit, unlock
-    from bbctl.fanout import exit_over, fanout
     from bbctl.render import services as screens
-    from bbctl.ssh import Transport
+    from bbctl.ssh.fanout import exit_over, fanout
+    from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
     call: Call = ctx.obj

@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bbctl import child, stores
+from bbctl import child
 from bbctl.child import Born
 from bbctl.errors import Failed, UsageError
 from bbctl.lab import ground as grounds
 from bbctl.lab import initscript, keys
 from bbctl.lab.ground import Ground, LabHost
-from bbctl.servers import private
+from bbctl.stores import embedded as stores
+from bbctl.stores.servers import private
 from engine import workflows
 from engine.errors import BadRequest
 from engine.runtime import open_runtime

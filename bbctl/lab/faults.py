@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bbctl import child, inventory
+from bbctl import child
 from bbctl.errors import Failed, UsageError
+from bbctl.inventory import fleet as inventory
 from bbctl.lab import cluster, words
 from bbctl.lab.ground import Ground, LabHost
 from bbctl.lab.invoices import Batch
 from bbctl.near import hint
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 
 CLIENT = "client"
 LOOKED_AT = 5  # invoices sent to a client that was just broken: otherwise nothing would show it

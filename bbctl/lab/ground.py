@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bbctl.errors import Failed, UsageError
 from bbctl.lab.invoicing import NAME, STEPS
-from bbctl.servers import PORTS, private
+from bbctl.stores.servers import PORTS, private
 
 MOST = 20
 

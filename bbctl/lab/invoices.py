@@ -11,7 +11,7 @@ from typing import Any
 
 from bbctl.lab import cluster, invoicing
 from bbctl.lab.ground import Ground
-from bbctl.servers import private
+from bbctl.stores.servers import private
 
 FIRST = 4711
 TRIES = 20

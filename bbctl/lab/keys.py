@@ -8,7 +8,7 @@ import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bbctl.servers import private
+from bbctl.stores.servers import private
 
 
 def made(path: Path) -> paramiko.Ed25519Key:

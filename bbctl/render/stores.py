@@ -8,7 +8,7 @@ from typing import Any
 
 from bbctl.render.plain import stamp
 from bbctl.render.screen import age, safe
-from bbctl.storelook import Store
+from bbctl.stores.look import Store
 
 MEANS = {
     "ok": "majority writes work",

@@ -56,7 +56,7 @@ def ours(job: dict[str, Any], rounds: int) -> int:
     from pathlib import Path
 
     from bbctl.model import Fleet, Host, Ssh
-    from bbctl.ssh import Transport
+    from bbctl.ssh.transport import Transport
 
     ssh = Ssh(user=job["user"], port=job["port"], identity_file=Path(job["key"]), known_hosts=Path(job["known_hosts"]))
     hosts = [Host(name=n, address=a, ssh=ssh) for n, a in zip(job["names"], job["addresses"], strict=True)]

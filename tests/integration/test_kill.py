@@ -17,11 +17,11 @@ import pytest
 
 from bbctl import kill as killing
 from bbctl.dumps import deadlocks
-from bbctl.holding import Holding
 from bbctl.kill import Aim, Killed
 from bbctl.model import Proc
 from bbctl.remote import process
-from bbctl.ssh import Transport
+from bbctl.run.holding import Holding
+from bbctl.ssh.transport import Transport
 from tests.integration.jboss import Jboss, Site, site
 from tests.integration.sshd import wait_for
 

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from bbctl import child, inventory
+from bbctl import child
 from bbctl.errors import UsageError
+from bbctl.inventory import fleet as inventory
 from bbctl.lab import cluster, faults, keys
 from bbctl.lab.ground import Ground, LabHost
 from bbctl.lab.invoices import Batch
 from bbctl.model import Fleet
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 from tests.integration.servers import tidy_environment, wait_for
 
 

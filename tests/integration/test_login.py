@@ -11,7 +11,7 @@ import pytest
 
 from bbctl.errors import ConfigError
 from bbctl.model import Host
-from bbctl.ssh import NotLoggedIn, Transport
+from bbctl.ssh.transport import NotLoggedIn, Transport
 from tests.integration.sshd import Farm, farm, wait_for
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bbctl.logs import Read, Source, Wanted, read
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 from tests.integration.sshd import Farm, farm, wait_for
 
 

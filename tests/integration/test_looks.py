@@ -17,7 +17,7 @@ from bbctl.look import Seen, look_closely
 from bbctl.model import Health, Process, Service
 from bbctl.remote import lock
 from bbctl.remote.shell import script
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 from tests.integration.jboss import Jboss, Site, site
 from tests.integration.sshd import farm, wait_for
 

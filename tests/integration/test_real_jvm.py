@@ -13,7 +13,7 @@ import pytest
 
 from bbctl import threads
 from bbctl.model import Host, Process, Service
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 from tests.integration.sshd import farm, wait_for
 
 JAVA = shutil.which("java")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bbctl import journal
+from bbctl.run import journal
 from tests.integration.shop import Shop, finish, kill_at, shop
 
 STEPS = ("lock", "preflight", "drain", "settle", "stop", "start", "started", "health", "undrain", "unlock")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from bbctl import claims
 from bbctl.capacity import Pool, Refusal
-from bbctl.halt import Halt
-from bbctl.holding import Holding, LockLost
 from bbctl.look import look
 from bbctl.model import Facts, Host
-from bbctl.ssh import Transport
+from bbctl.run import claims
+from bbctl.run.halt import Halt
+from bbctl.run.holding import Holding, LockLost
+from bbctl.ssh.transport import Transport
 from tests.integration.jboss import Site, site
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bbctl.errors import Failed
 from bbctl.model import Host, Ran
 from bbctl.remote import shell
-from bbctl.ssh import Session, Transport
+from bbctl.ssh.transport import Session, Transport
 from tests.integration.sshd import Farm, Proxy, farm, processes, wait_for
 
 
@@ -156,7 +156,7 @@ def test_a_channel_that_cannot_be_opened_is_a_timeout(proxied: tuple[Proxy, Sess
 
 def test_kill_9_of_bbctl_ends_its_commands_too(hosts: Farm) -> None:
     code = (
-        "import sys, pickle; from bbctl.ssh import Transport\n"
+        "import sys, pickle; from bbctl.ssh.transport import Transport\n"
         "fleet = pickle.loads(sys.stdin.buffer.read())\n"
         "Transport(fleet).run(fleet.hosts['h1'], \"trap '' TERM HUP; sleep 98204; sleep 98204\", timeout=60, guard=True)\n"
     )

@@ -12,10 +12,12 @@ import pytest
 from engine import explain, heal, workflows
 from engine.drain import Drain
 from engine.errors import InvalidTransition
+from engine.model import NewNode, NewWorkflow
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.engine_kit import Stub, act, named, stub_client
 from tests.integration.servers import wait_for
+from tests.integration.test_crash_anywhere import HANDLERS
 
 
 @pytest.fixture
@@ -109,3 +111,26 @@ def test_a_late_answer_to_an_attempt_that_was_given_up_changes_nothing(rt: Runti
             workflows.change_status(rt, None, node, "completed", response={"paid": True})
         wait_for("its end", lambda: named(rt, root, "send").ss == "complete")
         assert named(rt, root, "send").cs == "resolved"
+
+
+def test_a_busy_engine_is_never_called_stuck_and_never_repaired(mongo_url: str) -> None:
+    """Workers run workflows with children of all kinds while others look at them, again and again, from all sides."""
+    rt = open_runtime(Settings(mongo_url=mongo_url, lease=2.0, period=0.05), handlers=HANDLERS)
+    me = workflows.add_client(rt, "local")[0].id
+    odd: list[object] = []
+    looks = 0
+    with at_work(rt), at_work(rt):
+        for batch in range(12):
+            new = [NewWorkflow(name="w", subject=[batch, n], signal=NewNode(name="decide")) for n in range(50)]
+            roots = [root for root, _ in workflows.start_many(rt, me, new)]
+            verdict = ""
+            while verdict != "done":
+                answer = explain.why(rt, roots[-1], expected={})
+                odd += [r for r in answer.reasons if r.row.mode != "W"]
+                odd += explain.stuck(rt, expected={})
+                odd += list(heal.heal_all(rt))
+                verdict = answer.verdict
+                looks += 1
+    rt.close()
+    assert odd == []
+    assert looks > 12

@@ -20,9 +20,11 @@ import pytest
 import redis
 from pymongo.errors import OperationFailure
 
-from bbctl import child, servers, stores
+from bbctl import child
 from bbctl.errors import StoreDown
-from bbctl.stores import StoreUrls
+from bbctl.stores import embedded as stores
+from bbctl.stores import servers
+from bbctl.stores.embedded import StoreUrls
 from tests.integration.servers import tidy_environment, wait_for
 
 
@@ -283,7 +285,7 @@ def test_a_platform_without_servers_is_told_how_to_name_running_ones(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(home))
-    monkeypatch.setattr("bbctl.servers._wheel", lambda name: None)
+    monkeypatch.setattr("bbctl.stores.servers._wheel", lambda name: None)
     with pytest.raises(StoreDown, match="no mongod") as caught:
         stores.ensure_stores(home, say=quiet)
     assert "BBCTL_MONGO_URL" in str(caught.value.next)

@@ -16,7 +16,7 @@ import pytest
 from bbctl.drain import Gate
 from bbctl.errors import Failed
 from bbctl.model import Drain, Ran
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 from tests.integration.sshd import Farm, farm, free_port, wait_for
 
 HAPROXY = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")

@@ -19,8 +19,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rq": ("engine/hints.py", "engine/worker.py"),
     "urllib3": ("engine/client.py", "bbctl/alerts.py", "bbctl/lab/"),
     "uvicorn": ("engine/api.py", "engine/server.py"),
-    "fabric": ("bbctl/ssh.py", "bbctl/lab/"),
-    "paramiko": ("bbctl/ssh.py", "bbctl/login.py", "bbctl/session.py", "bbctl/lab/"),
+    "fabric": ("bbctl/ssh/transport.py", "bbctl/lab/"),
+    "paramiko": ("bbctl/ssh/transport.py", "bbctl/ssh/login.py", "bbctl/ssh/session.py", "bbctl/lab/"),
     "yaml": ("bbctl/yamlfile.py",),
     "rich": ("bbctl/render/",),
     "typer": ("bbctl/cli/",),
@@ -40,12 +40,12 @@ KNOW_THE_ENGINE = (
     "bbctl/cli/queues.py",
     "bbctl/cli/stores.py",
     "bbctl/cli/engine.py",
-    "bbctl/stores.py",
-    "bbctl/storelook.py",
+    "bbctl/stores/embedded.py",
+    "bbctl/stores/look.py",
     "bbctl/enginecheck.py",
-    "bbctl/keeper.py",
-    "bbctl/servers.py",
-    "bbctl/storelook.py",
+    "bbctl/stores/keeper.py",
+    "bbctl/stores/servers.py",
+    "bbctl/stores/look.py",
     "bbctl/lab/",
     "bbctl/render/workflow.py",
     "bbctl/render/history.py",
@@ -101,7 +101,7 @@ def test_what_repairs_the_stores_needs_neither_the_engine_nor_a_store_s_library(
     code = (
         "import importlib, sys\n"
         f"importlib.import_module('bbctl.cli.{command}')\n"
-        "import bbctl.runner, bbctl.look, bbctl.kill, bbctl.ssh\n"
+        "import bbctl.run.runner, bbctl.look, bbctl.kill, bbctl.ssh.transport\n"
         "print(*sorted(m for m in sys.modules if m.split('.')[0] in ('engine', 'pymongo', 'redis', 'rq', 'bson')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -86,7 +86,7 @@ def test_a_broken_inventory_offers_nothing_and_says_nothing(
 def test_completion_is_answered_before_anything_heavy_is_imported(environ: dict[str, str]) -> None:
     candidates(["ping", ""], environ)  # fills the cache
     script = "import sys; sys.argv = ['bbctl', '__complete', 'ping', 'fi']\nfrom bbctl.__main__ import main\n" + (
-        "try:\n    main()\nfinally:\n    print({'typer', 'rich', 'yaml', 'paramiko', 'bbctl.inventory'} & set(sys.modules))"
+        "try:\n    main()\nfinally:\n    print({'typer', 'rich', 'yaml', 'paramiko', 'bbctl.inventory.fleet'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout == "first\nset()\n"

@@ -10,8 +10,8 @@ from typing import get_args
 
 import pytest
 
-from bbctl.fanout import exit_over, fanout
 from bbctl.model import Host, Ssh, Status
+from bbctl.ssh.fanout import exit_over, fanout
 
 HOSTS = [Host(name=f"h{n}", address=f"10.0.0.{n}", ssh=Ssh(user="u")) for n in range(12)]
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bbctl import sample
 from bbctl.errors import ConfigError
-from bbctl.inventory import links, load, parse
-from bbctl.inventory_keys import DRAIN, HEALTH, INVENTORY, LOCK, SERVICE, SSH, VIP
+from bbctl.inventory import sample
+from bbctl.inventory.fleet import links, load, parse
+from bbctl.inventory.keys import DRAIN, HEALTH, INVENTORY, LOCK, SERVICE, SSH, VIP
+from bbctl.inventory.remarks import remarks
 from bbctl.model import Drain, Fleet, Health, Lock, Service, Ssh, Vip
-from bbctl.remarks import remarks
 from bbctl.schema import Key, Many, Record, Table, json_schema, read
 from bbctl.yamlfile import Scalar
 

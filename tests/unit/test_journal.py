@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bbctl import journal
 from bbctl.errors import ConfigError, Refused, UsageError
-from bbctl.journal import Journal
+from bbctl.run import journal
+from bbctl.run.journal import Journal
 
 BEGIN: dict[str, Any] = {"kind": "restart", "reason": "r", "operator": "ann@ops1", "hosts": ["w1", "w2"]}
 

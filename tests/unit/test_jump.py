@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bbctl.jump import last_hop
 from bbctl.model import Fleet, Host, Ssh
+from bbctl.ssh.jump import last_hop
 
 GATE = Host(name="gate.snc1", address="10.0.0.9", ssh=Ssh(user="ops", port=2200))
 HOST = Host(name="w1.snc1", address="10.0.0.1", ssh=Ssh(user="jboss", port=2222, connect_timeout=3.0))

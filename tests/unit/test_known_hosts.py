@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bbctl.errors import ConfigError
-from bbctl.knownhosts import HostKey, KnownHosts, names, trust
+from bbctl.ssh.knownhosts import HostKey, KnownHosts, names, trust
 
 RED, BLUE = HostKey("ssh-ed25519", b"red" * 17), HostKey("ssh-rsa", b"blue" * 60)
 WORKER = names("10.0.0.1", "w1.snc1", 2222)
@@ -97,7 +97,7 @@ def test_the_fingerprint_is_openssh_s_own() -> None:
 
 @given(st.text(max_size=200))
 def test_no_line_whatever_is_in_it_breaks_the_lookup(line: str) -> None:
-    from bbctl.knownhosts import _parse
+    from bbctl.ssh.knownhosts import _parse
 
     found = [parsed for one in line.splitlines() if (parsed := _parse(one))]
     assert KnownHosts(found).verdict(WORKER, RED) in ("known", "unknown", "changed", "revoked")

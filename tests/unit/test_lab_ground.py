@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bbctl import inventory
 from bbctl.errors import UsageError
+from bbctl.inventory import fleet as inventory
 from bbctl.lab import ground as grounds
 from bbctl.lab import initscript, invoicing, words
 from bbctl.lab.ground import Ground

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bbctl import plan as planning
 from bbctl.capacity import Pool
 from bbctl.model import Drain, Facts, Host, LockRecord, Proc, Process, Service, Ssh, Vip
-from bbctl.plan import Job, Plan, Target
-from bbctl.playbook import Procedure, Step, Strategy, goal
+from bbctl.run import plan as planning
+from bbctl.run.plan import Job, Plan, Target
+from bbctl.run.playbook import Procedure, Step, Strategy, goal
 
 PROC = Proc(pid=7, ticks=1, started=0.0, user="jboss", command="java")
 GOOD = Facts(host="", service="jboss", status="ok", process="running", proc=PROC, health="ok", vip="in")

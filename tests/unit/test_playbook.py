@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bbctl import playbook
 from bbctl.errors import ConfigError, UsageError
-from bbctl.playbook import KINDS
+from bbctl.run import playbook
+from bbctl.run.playbook import KINDS
+from bbctl.run.steps import DO
 from bbctl.settings import shipped
-from bbctl.steps import DO
 
 SAMPLE = """\
 name: rolling

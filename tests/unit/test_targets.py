@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bbctl.errors import UsageError
-from bbctl.inventory import NO_FLEET, parse
+from bbctl.inventory.fleet import NO_FLEET, parse
 from bbctl.ranges import expand, fold, split_commas
 from bbctl.targets import select, single
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from bbctl.model import Hang, Host, Process, Ran, Service, Ssh
-from bbctl.watch import Glance, Watch
+from bbctl.run.watch import Glance, Watch
 
 HOST = Host(name="w1", address="w1", ssh=Ssh(user="jboss"))
 SERVICE = Service(

@@ -1,6 +1,6 @@
 """The embedded stores, as those see them who need them: there, with their URLs; how they do; gone.
 
-Asking starts the keeper (`bbctl.keeper`) where there is none and waits until both answer. Asked again it is quick: two
+Asking starts the keeper (`bbctl.stores.keeper`) where there is none and waits until both answer. Asked again it is quick: two
 small files and two connections. Nothing here stops a store but `down`.
 """
 
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bbctl import child, keeper, redis_ping, servers
+from bbctl import child
 from bbctl.child import Born
 from bbctl.errors import StoreDown
+from bbctl.stores import keeper, redis_ping, servers
 
 PATIENCE = 60.0
 
@@ -215,7 +216,7 @@ def _held(lock: Any) -> bool:
 
 
 def _keepers(home: Path) -> list[Born]:
-    return child.find(lambda words: words[1:5] == ("-P", "-m", "bbctl.keeper", str(home.absolute())))
+    return child.find(lambda words: words[1:5] == ("-P", "-m", "bbctl.stores.keeper", str(home.absolute())))
 
 
 def _leftovers(home: Path) -> list[Born]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bbctl.errors import ConfigError
-from bbctl.inventory_keys import INVENTORY, SERVICE, VIP
-from bbctl.inventory_members import BUILT_IN, Members, at, read_members
+from bbctl.inventory.keys import INVENTORY, SERVICE, VIP
+from bbctl.inventory.members import BUILT_IN, Members, at, read_members
 from bbctl.model import Drain, Fleet, Host, Lock, Process, Service, Ssh, Vip
 from bbctl.near import hint, shown
 from bbctl.schema import PLACEHOLDER, as_map, fill, has_braces, local_path, read

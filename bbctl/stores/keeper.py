@@ -1,6 +1,6 @@
 """The keeper: one small process per home that starts the embedded mongod and Redis, and starts them again when they die.
 
-Started by whoever first asks for the stores (`bbctl.stores`), it belongs to no command. Whoever holds `keeper.lock` is
+Started by whoever first asks for the stores (`bbctl.stores.embedded`), it belongs to no command. Whoever holds `keeper.lock` is
 the keeper; a standby waits for that lock and takes over when the keeper is killed, so that only killing both at once
 needs a next asker. It ends when the file `wanted` is gone (`bbctl stores down`), at SIGTERM, or when its home vanishes.
 Its servers die with it: a new keeper starts from a clean floor, and ends whatever still runs on this home's files.
@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from bbctl import child, redis_ping, servers
+from bbctl import child
 from bbctl.errors import StoreDown
+from bbctl.stores import redis_ping, servers
 
 QUICK = 10.0  # a server that lived shorter counts as a failed start
 LONGEST_PAUSE = 5.0
@@ -233,7 +234,7 @@ def launch(home: Path, *words: str) -> subprocess.Popen[bytes]:
     )
     with _log(home) as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "bbctl.keeper", str(home.absolute()), *words],
+            [sys.executable, "-P", "-m", "bbctl.stores.keeper", str(home.absolute()), *words],
             env={key: os.environ[key] for key in kept if key in os.environ},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
     look_and_plan → (the question) → carry_out → run record
 
-Everything on a host goes through `bbctl.hostrun`. What ends a run early: a failure too many, a pool that would go below
+Everything on a host goes through `bbctl.run.hostrun`. What ends a run early: a failure too many, a pool that would go below
 its minimum, a wish to stop. Then the rest is untouched, and the record says so.
 """
 
@@ -14,18 +14,18 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from typing import Any
 
-from bbctl import claims, hostrun, journal
-from bbctl import plan as planning
 from bbctl.capacity import Refusal, pools_of
 from bbctl.errors import BbctlError
-from bbctl.halt import Cut, Halt
-from bbctl.holding import Holding
-from bbctl.journal import Journal
 from bbctl.look import look
 from bbctl.model import Facts, Fleet, Host, HostOutcome, RunOutcome, RunRecord
-from bbctl.plan import Job, Plan, Target
-from bbctl.ssh import Transport
-from bbctl.work import Work
+from bbctl.run import claims, hostrun, journal
+from bbctl.run import plan as planning
+from bbctl.run.halt import Cut, Halt
+from bbctl.run.holding import Holding
+from bbctl.run.journal import Journal
+from bbctl.run.plan import Job, Plan, Target
+from bbctl.run.work import Work
+from bbctl.ssh.transport import Transport
 
 
 def look_and_plan(

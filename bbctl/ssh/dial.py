@@ -1,7 +1,7 @@
 """From a name to a connected TCP socket, each stage under a deadline and named when it fails.
 
 A login has four stages before it authenticates: resolve, connect, banner, key exchange. The first two are here; the other
-two belong to `bbctl.ssh`, which raises the same NotLoggedIn.
+two belong to `bbctl.ssh.transport`, which raises the same NotLoggedIn.
 """
 
 from __future__ import annotations

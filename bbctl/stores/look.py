@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bbctl import redis_ping, stores
 from bbctl.settings import Stores
+from bbctl.stores import embedded as stores
+from bbctl.stores import redis_ping
 from engine import storeadmin
 
 PATIENCE = 3.0

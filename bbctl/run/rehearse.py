@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from bbctl import preflight
-from bbctl.fanout import fanout
 from bbctl.model import Fleet, HostRecord, RunRecord, StepRecord
-from bbctl.plan import Plan, steps_for
-from bbctl.preflight import Found
-from bbctl.ssh import Transport
+from bbctl.run import preflight
+from bbctl.run.plan import Plan, steps_for
+from bbctl.run.preflight import Found
+from bbctl.ssh.fanout import fanout
+from bbctl.ssh.transport import Transport
 
 
 def rehearse(

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from bbctl import plan as planning
-from bbctl import preflight, steps
 from bbctl.errors import BbctlError
-from bbctl.halt import Cut
-from bbctl.holding import LockLost
 from bbctl.model import HostOutcome
-from bbctl.playbook import Step
-from bbctl.watch import identity
-from bbctl.work import Done, StepFailed, Work, skipped
+from bbctl.run import plan as planning
+from bbctl.run import preflight, steps
+from bbctl.run.halt import Cut
+from bbctl.run.holding import LockLost
+from bbctl.run.playbook import Step
+from bbctl.run.watch import identity
+from bbctl.run.work import Done, StepFailed, Work, skipped
 
 AGAIN = 1.0  # seconds before a step is tried again
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bbctl.inventory_keys import INVENTORY
+from bbctl.inventory.keys import INVENTORY
 from bbctl.schema import Kind, Leaf, Many, Record, Table
 from bbctl.settings import Setting, Settings, masked
 from bbctl.yamlfile import Map, Node, Scalar, Seq

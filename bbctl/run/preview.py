@@ -8,10 +8,10 @@ from typing import Any
 from bbctl.drain import Gate
 from bbctl.durations import format_duration
 from bbctl.model import Facts, Service
-from bbctl.plan import Job, Plan, Target, steps_for
-from bbctl.playbook import Step
 from bbctl.remote.service import words
 from bbctl.remote.shell import join
+from bbctl.run.plan import Job, Plan, Target, steps_for
+from bbctl.run.playbook import Step
 
 
 def as_json(plan: Plan, gate: Callable[[Target], Gate]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     Transport.open(host) -> Session.run(text, timeout=…) -> Ran
 
 Fabric resolves (ssh_config, user, port, jump host) and opens over the client and the stream we hand it. Ours are the
-client, which lets in known keys only (`bbctl.login`), and the running of commands (`bbctl.session`).
+client, which lets in known keys only (`bbctl.ssh.login`), and the running of commands (`bbctl.ssh.session`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 import fabric
 import paramiko
 
-from bbctl.dial import NotLoggedIn, Wire, connect
 from bbctl.errors import ConfigError
-from bbctl.jump import last_hop
-from bbctl.knownhosts import KnownHosts, files
-from bbctl.login import STARTUPS, Client, Offer, Shown, agent_keys, read_key
 from bbctl.model import Fleet, Host, Ran, Ssh
-from bbctl.session import Session
+from bbctl.ssh.dial import NotLoggedIn, Wire, connect
+from bbctl.ssh.jump import last_hop
+from bbctl.ssh.knownhosts import KnownHosts, files
+from bbctl.ssh.login import STARTUPS, Client, Offer, Shown, agent_keys, read_key
+from bbctl.ssh.session import Session
 
 __all__ = ["NotLoggedIn", "Session", "Shown", "Transport"]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bbctl.drain import Gate
-from bbctl.halt import Cut, Halt
-from bbctl.holding import Holding
-from bbctl.journal import Journal
 from bbctl.model import Host, Ran, Service
-from bbctl.plan import Job
-from bbctl.ssh import Session, Transport
-from bbctl.watch import Glance, Watch, identity
+from bbctl.run.halt import Cut, Halt
+from bbctl.run.holding import Holding
+from bbctl.run.journal import Journal
+from bbctl.run.plan import Job
+from bbctl.run.watch import Glance, Watch, identity
+from bbctl.ssh.transport import Session, Transport
 
 UNSEEN = 20.0  # seconds that a host may be silent within a step before the step gives up
 

@@ -16,7 +16,7 @@ from bbctl.model import Host, Ran
 from bbctl.remote import lock as remote
 from bbctl.remote.lock import Locked
 from bbctl.remote.sections import sh
-from bbctl.ssh import Transport
+from bbctl.ssh.transport import Transport
 
 ASK = 15.0  # seconds for one question to a lock; the host itself waits 10 for another step to let go
 

@@ -21,9 +21,9 @@ from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 
-from bbctl.dial import NotLoggedIn, Stage, Wire
-from bbctl.knownhosts import HostKey, KnownHosts, Verdict, names
 from bbctl.model import Host
+from bbctl.ssh.dial import NotLoggedIn, Stage, Wire
+from bbctl.ssh.knownhosts import HostKey, KnownHosts, Verdict, names
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # its tracebacks are not for users; we say what happened
 

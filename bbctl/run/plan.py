@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bbctl.capacity import Pool, Refusal, below, serves, shared_cause
 from bbctl.model import Facts, Host, LockRecord, Service
-from bbctl.playbook import Procedure, Step, Strategy
+from bbctl.run.playbook import Procedure, Step, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)

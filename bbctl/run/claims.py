@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bbctl.capacity import Pool, Refusal, below, serves
-from bbctl.halt import Halt
-from bbctl.holding import Holding
 from bbctl.model import Facts, Host, LockRecord
+from bbctl.run.halt import Halt
+from bbctl.run.holding import Holding
 
 PATIENCE = 30.0  # seconds for younger claims to be withdrawn
 CLAIM = "preflight"

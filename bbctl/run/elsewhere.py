@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bbctl.fanout import fanout
 from bbctl.model import Fleet, Host, HostRecord, LockRecord, RunRecord, StepRecord
 from bbctl.remote import lock
 from bbctl.remote.sections import sh
-from bbctl.ssh import Transport
+from bbctl.ssh.fanout import fanout
+from bbctl.ssh.transport import Transport
 
 FRESH = 60.0  # seconds since the last renewal in which its process may be taken to live
 

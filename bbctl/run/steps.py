@@ -15,9 +15,9 @@ from bbctl.errors import Failed
 from bbctl.model import Health, Proc
 from bbctl.remote import lease, process
 from bbctl.remote import service as commands
-from bbctl.ssh import NotLoggedIn
-from bbctl.watch import Glance, identity
-from bbctl.work import Args, Done, StepFailed, Work, skipped
+from bbctl.run.watch import Glance, identity
+from bbctl.run.work import Args, Done, StepFailed, Work, skipped
+from bbctl.ssh.transport import NotLoggedIn
 
 LOOK = 0.4  # seconds between two glances
 QUICK = 0.15  # the same while a process is about to appear: one that dies at once must be seen

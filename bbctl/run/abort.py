@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bbctl import journal
-from bbctl.fanout import fanout
-from bbctl.journal import Journal
 from bbctl.model import Host
 from bbctl.remote import lock
 from bbctl.remote.sections import sh
-from bbctl.ssh import Transport
+from bbctl.run import journal
+from bbctl.run.journal import Journal
+from bbctl.ssh.fanout import fanout
+from bbctl.ssh.transport import Transport
 
 
 def preview(hosts: Sequence[Host]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bbctl.inventory_keys import INVENTORY
+from bbctl.inventory.keys import INVENTORY
 from bbctl.schema import Key, Kind, Leaf, Record, Table
 
 HEADER = """\

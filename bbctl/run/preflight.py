@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from bbctl.durations import format_duration
 from bbctl.look import Seen, look_closely
 from bbctl.model import Host, Service
-from bbctl.plan import Job, has_vip
 from bbctl.remote.sections import apart, sh, together
 from bbctl.remote.shell import join, quote
-from bbctl.ssh import Transport
+from bbctl.run.plan import Job, has_vip
+from bbctl.ssh.transport import Transport
 
 ROOM = 1 << 20  # bytes that a file system must have free: with less, neither log nor pid file can be written
 

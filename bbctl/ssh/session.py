@@ -16,11 +16,11 @@ import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
-from bbctl.dial import DEAD_PEER, Wire
 from bbctl.errors import Failed
-from bbctl.login import Protocol
 from bbctl.model import Host, Ran
 from bbctl.remote import shell
+from bbctl.ssh.dial import DEAD_PEER, Wire
+from bbctl.ssh.login import Protocol
 
 CHANNELS = 8  # at once over one connection; OpenSSH's MaxSessions is 10
 QUIET = 2.0  # after the exit code: how long a stream that something left open may be silent before we stop reading

@@ -1,0 +1,1 @@
+"""An inventory file becomes a fleet: keys, members, sample, effective values."""

@@ -1,0 +1,1 @@
+"""A run: playbook, plan, locks, preflight, steps, journal; carried out, resumed, aborted."""

@@ -1,0 +1,1 @@
+"""Connections to hosts: dialled, logged in to, spoken over; many at once."""

@@ -1,0 +1,1 @@
+"""The embedded MongoDB and Redis, their keeper, and how stores do."""
