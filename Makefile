@@ -47,6 +47,7 @@ lock: $(VENV)/.test
 	$(PIP) install pip-tools
 	$(BIN)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --upgrade --extra embedded -o $(LOCKS)/run.txt pyproject.toml $(LOCKS)/build.in
 	$(BIN)/pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --upgrade --extra embedded --extra test -o $(LOCKS)/test.txt pyproject.toml $(LOCKS)/build.in
+	for lock in run test; do cat $(LOCKS)/older-pythons.txt >> $(LOCKS)/$$lock.txt; done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
