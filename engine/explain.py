@@ -340,7 +340,6 @@ def _unhealthy(judging: Judge, scene: Scene, nodes: Iterable[Node]) -> Iterable[
 
 def _still(rt: Runtime, reasons: list[Reason]) -> list[Reason]:
     """Without those that a second look does not find any more."""
-    return reasons
     odd = {r.node.id for r in reasons if r.row.mode != "W" and not r.row.whole}
     if not odd:
         return reasons

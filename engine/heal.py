@@ -178,7 +178,6 @@ def heal_all(rt: Runtime, *, apply: bool = False, modes: tuple[Mode, ...] = ("A"
 
 def _still(rt: Runtime, found: Iterable[Finding]) -> list[Finding]:
     """Those that a second look finds too."""
-    return list(found)
     seen = list(found)
     if not seen:
         return []
