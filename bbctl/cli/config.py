@@ -19,7 +19,7 @@ def show(ctx: typer.Context) -> None:
       bbctl config show
       bbctl -i lab config show -o json
     """
-    from bbctl.inventory.effective import values
+    from bbctl.effective import values
     from bbctl.render import inventory as screens
 
     call: Call = ctx.obj
