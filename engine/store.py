@@ -392,10 +392,14 @@ class Store:
             self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
 
     def told(self, held: Mapping[str, str]) -> None:
-        """Clears the tells of {id: rev} and lets go of them. Not journalled: a tell repeated is a look for nothing."""
+        """Clears the tells of {id: rev} and lets go of them. Not journalled: a tell repeated is a look for nothing.
+
+        One that others have asked to look meanwhile stays held, lest the look be owed without a time: it comes back with
+        its lease.
+        """
         failpoint("told.before")
         gone = {"do": 1, "due": 1, "by": 1, "since": 1, "tries": 1}
-        updates = [{"q": {"_id": id, "rev": rev}, "u": {"$unset": gone}} for id, rev in held.items()]
+        updates = [{"q": {"_id": id, "rev": rev, "look": None}, "u": {"$unset": gone}} for id, rev in held.items()]
         with _wire():
             self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
         failpoint("told.after")

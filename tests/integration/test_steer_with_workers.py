@@ -12,7 +12,7 @@ import pytest
 from engine import explain, heal, workflows
 from engine.drain import Drain
 from engine.errors import InvalidTransition
-from engine.model import NewNode, NewWorkflow
+from engine.model import NewNode, NewWorkflow, Node
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.engine_kit import Stub, act, named, stub_client
@@ -134,3 +134,24 @@ def test_a_busy_engine_is_never_called_stuck_and_never_repaired(mongo_url: str) 
     rt.close()
     assert odd == []
     assert looks > 12
+
+
+def test_a_node_asked_to_look_while_it_is_let_go_of_keeps_its_time(rt: Runtime) -> None:
+    """Between a worker's last read and its letting go another may ask for a look: it must not be owed without a time."""
+    root = workflows.create_workflow(rt, workflows.add_client(rt, "bank")[0].id, name="pay", subject=1)
+    held = Node(
+        wf=root.id,
+        parent=root.id,
+        ss="complete",
+        cs="complete",
+        rev="r",
+        do={"tell": [root.id]},
+        by="w1",
+        due=rt.store.now() + 500,
+    )
+    held._id = held.tail = "held"
+    rt.store.insert([held])
+    assert rt.store.set_looking(["held"], "token") == set()
+    rt.store.told({"held": "r"})
+    kept = rt.store.by_ids(["held"])["held"]
+    assert (kept.look, kept.due) == ("token", held.due)
