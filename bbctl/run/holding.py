@@ -103,7 +103,7 @@ class Holding:
                 list(pool.map(self._renew_one, self.hosts))
 
     def _every(self) -> float:
-        return min([10.0, *(host.lock.expires / 5 for host in self.hosts)])
+        return min([10.0, *(host.lock.expires / 5 for host in self.hosts)]) if self._hosts else 0.3
 
     def _renew_one(self, host: Host) -> None:
         with suppress(

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from bbctl.errors import ConfigError, Refused, UsageError
+from bbctl.errors import ConfigError, Failed, Refused, UsageError
 from bbctl.model import HostOutcome, HostRecord, RunOutcome, RunRecord, StepOutcome, StepRecord
 
 Event = Mapping[str, Any]
@@ -47,17 +47,16 @@ class Journal:
     @classmethod
     def create(cls, home: Path, begin: Mapping[str, Any], *, now: Callable[[], float] = time.time) -> Journal:
         """A new run with a new id and a new token. `begin` says what was asked for; `run`, `token`, `at` are added."""
-        runs = home / "runs"
-        _private(runs)
-        while True:
-            run = f"r-{secrets.token_hex(3)}"
-            try:
-                (runs / run).mkdir(mode=0o700)
-                break
-            except FileExistsError:
-                continue
-        made = cls(runs / run, _open(runs / run), now)
-        made.write("begin", run=run, token=secrets.token_hex(32), **begin)
+        try:
+            folder = _new_folder(home / "runs")
+            made = cls(folder, _open(folder), now)
+            made.write("begin", run=folder.name, token=secrets.token_hex(32), **begin)
+        except OSError as error:
+            raise Failed(
+                f"{home / 'runs'}: the journal cannot be written, nothing was changed: {error.strerror}",
+                code="journal",
+                next="bbctl config show",
+            ) from None
         return made
 
     @classmethod
@@ -248,8 +247,20 @@ def _open(folder: Path) -> int:
     raise AssertionError("unreachable")
 
 
-def _private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _new_folder(runs: Path) -> Path:
+    runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        folder = runs / f"r-{secrets.token_hex(3)}"
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        fd = os.open(runs, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)  # the name of the run, too, outlives a loss of power
+        finally:
+            os.close(fd)
+        return folder
 
 
 def _content(fd: int) -> bytes:

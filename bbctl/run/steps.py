@@ -170,7 +170,7 @@ def start(w: Work, args: Args) -> Done:
     w.launched = True
     began = w.now()
     while True:
-        seen = w.look("start")
+        seen = w.look("start", starting=True)
         if seen.command.failed:
             raise StepFailed(f"the start command {_how(seen.command)}")
         if seen.proc is not None:
@@ -199,7 +199,7 @@ def started(w: Work, args: Args) -> Done:
         return skipped("it was running")
     began = w.now()
     while True:
-        seen = same(w, w.look("start"))
+        seen = same(w, w.look("start", starting=w.new is None))
         if seen.verdict.word == "started":
             at = f'"{(seen.verdict.line or "").strip()[-120:]}"'
             return Done(detail=f"process {w.new[0] if w.new else '?'}: {at}")

@@ -28,6 +28,7 @@ class Glance:
     """What was seen at one moment. `error`: the host did not answer, nothing is known."""
 
     proc: Proc | None = None
+    candidates: tuple[Proc, ...] = ()
     ambiguous: str | None = None
     verdict: hang.Verdict = hang.NOTHING
     command: commands.Command = field(default_factory=lambda: commands.Command(state="none"))
@@ -58,6 +59,7 @@ class Watch:
         self._from: int | None = None
         self._since, self._seen_at = since, 0.0
         self._touched = 0.0
+        self.proven: tuple[list[Any], ...] = ()  # who was proven to be the service before, in this run
 
     @property
     def place(self) -> dict[str, Any]:
@@ -87,14 +89,24 @@ class Watch:
         found = process.choose(listed, self.service.process, pidfile)
         if "log" in said:
             self._remember(logs.understand(said["log"]), said.get("zone", b"").decode().strip(), listed.now)
+        proc, ambiguous = found.proc, found.ambiguous
+        if ambiguous and len(found.candidates) == 1 and identity(found.candidates[0]) in self.proven:
+            proc, ambiguous = found.candidates[0], None  # only its pid file is gone: its stop script took it away
         verdict = hang.NOTHING
-        if found.proc is not None:
+        if proc is not None:
             verdict = hang.judge(
-                self._lines, service=self.service, started=found.proc.started, now=listed.now,
+                self._lines, service=self.service, started=proc.started, now=listed.now,
                 seen_from=self._from, seen_at=self._seen_at, touched=self._touched,
             )  # fmt: skip
         command = commands.understand(said["command"]) if "command" in said else commands.Command(state="none")
-        return Glance(proc=found.proc, ambiguous=found.ambiguous, verdict=verdict, command=command, now=listed.now)
+        return Glance(
+            proc=proc,
+            candidates=found.candidates,
+            ambiguous=ambiguous,
+            verdict=verdict,
+            command=command,
+            now=listed.now,
+        )
 
     def _parts(self, verb: str) -> dict[str, str]:
         own, proc = self.service, self.service.process
@@ -102,9 +114,8 @@ class Watch:
         if proc and proc.pidfile:
             parts["pidfile"] = process.pidfiles([proc.pidfile])
         if own.log:
-            again = (
-                max(0, self._at - 1) if self._file else None
-            )  # the newline before: the first line is then a whole one
+            # From the newline before: the first line is then a whole one.
+            again = max(0, self._at - 1) if self._file else None
             window = logs.WINDOW if again is None else BURST
             parts["log"] = logs.tail(own.log, run_as=own.run_as, start=again, window=window)
             parts["zone"] = "date +%z"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bbctl.drain import Gate
@@ -75,9 +75,13 @@ class Work:
     def session(self) -> Session:
         return self.transport.open(self.host)
 
-    def look(self, verb: str = "") -> Glance:
-        """A glance that must succeed: a host that is silent for UNSEEN seconds, or two processes that match, fail the step."""
+    def look(self, verb: str = "", *, starting: bool = False) -> Glance:
+        """A glance that must succeed: a host that is silent for UNSEEN seconds, or two processes that match, fail the step.
+
+        `starting`: one process whose pid file does not name it is not there yet; its start script may still write it.
+        """
         began = self.now()
+        self.watch.proven = tuple(known for known in (self.old, self.new) if known is not None)
         while True:
             seen = self.watch.glance(verb)
             if seen.error is None:
@@ -85,6 +89,8 @@ class Work:
             if self.now() - began > UNSEEN:
                 raise StepFailed(f"nothing is known of the host any more: {seen.error}")
             self.pause(0.5)
+        if seen.ambiguous and starting and len(seen.candidates) == 1:
+            return replace(seen, ambiguous=None)
         if seen.ambiguous:
             raise StepFailed(f"{seen.ambiguous}: nothing is signalled")
         return seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
@@ -213,6 +214,29 @@ def test_what_was_done_stands_in_the_audit(one: Shop, host: Member) -> None:
     assert [a["kind"] for a in acts] == ["intent", "result"]
     assert acts[0]["operator"].startswith("ann@")
     assert one.bbctl("audit", "verify").code == 0
+    assert run in [row["run"] for row in json.loads(one.bbctl("timeline", "-o", "json").out)]
+
+
+def test_a_pid_file_that_comes_late_and_goes_early_is_no_second_opinion(one: Shop, host: Member) -> None:
+    pid = host.pid
+    match = r"org\.jboss\.Main -c {instance}"
+    one.changes = {"process": {"match": match, "user": getpass.getuser(), "pidfile": "{dir}/pid"}}
+    one.write()
+    (host.folder / "pid").write_text(f"{pid}\n")
+    text = host.script.read_text()
+    late = text.replace("echo $! > pid", "it=$!; sleep 1.5; echo $it > pid")
+    host.script.write_text(late.replace('kill -TERM "$(cat pid)"\n', 'kill -TERM "$(cat pid)"; rm pid\n'))
+    host.flag("hang")
+    mend_when_started(host)
+    try:
+        said = one.change("restart", "h1")
+    finally:
+        host.script.write_text(text)
+    assert (said.code, said.record["hosts"][0]["killed_pid"]) == (0, pid), said
+    (host.folder / "pid").write_text("1\n")
+    refused = one.change("restart", "h1")
+    assert (refused.code, refused.record["error"]["code"]) == (3, "ambiguous")
+    assert str(host.pid) in refused.record["error"]["message"]
 
 
 def test_a_drain_that_fails_leaves_the_host_as_it_was(one: Shop, host: Member) -> None:
