@@ -111,19 +111,20 @@ class _Eye:
     ) -> Seen:
         """What was found of one service. Raises ValueError where the host's answer is not whole."""
         box = machine.understand(said["machine"])
-        where, where_error = self._place(host, service, said)
+        place = self._place(host, service, said)
         facts = Facts(
             host=host.name,
             service=service.name,
             status="ok",
-            vip=where,
-            vip_error=where_error,
+            vip=place.state,
+            vip_error=place.error,
+            serving=place.serving,
             lock=_lock(said["lock"]),
             clock_offset=box.now - min(max(box.now, span[0]), span[1]),
             pidfd=box.pidfd,
             disk_free={path: disk.free for path, disk in box.disks.items()},
         )
-        held = lease.understand(said.get("lease", b"")) if where == "out" else None
+        held = lease.understand(said.get("lease", b"")) if place.state == "out" else None
         seen = Seen(host=host, service=service, facts=facts, machine=box, lease=held)
         if service.log and f"log {service.name}" in said:
             seen = _with_log(seen, said[f"log {service.name}"], box)
@@ -164,16 +165,14 @@ class _Eye:
         )
         return replace(seen, facts=facts, verdict=verdict)
 
-    def _place(self, host: Host, service: Service, said: Mapping[str, bytes]) -> tuple[VipState, str | None]:
+    def _place(self, host: Host, service: Service, said: Mapping[str, bytes]) -> vip.Place:
         if service.vip is None or service.vip.drain is None:
-            return "none", None
+            return vip.Place(state="none")
         drain = service.vip.drain
         if drain.kind == "file":
-            place = vip.understand_file(said[f"vip {service.name}"], drain.path or "")
-        else:
-            gate = Gate(transport=self.transport, hosts=self.known, host=host, drain=drain)
-            place = gate.place(self._once(gate)) if drain.kind == "haproxy" else gate.place()
-        return place.state, place.error
+            return vip.understand_file(said[f"vip {service.name}"], drain.path or "")
+        gate = Gate(transport=self.transport, hosts=self.known, host=host, drain=drain)
+        return gate.place(self._once(gate)) if drain.kind == "haproxy" else gate.place()
 
     def _once(self, gate: Gate) -> Callable[[str], str]:
         with self.guard:

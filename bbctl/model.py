@@ -249,6 +249,7 @@ class Facts:
     health_answer: str = ""  # normalised code and body: equal answers on all hosts are a shared cause
     vip: VipState = "unknown"
     vip_error: str | None = None
+    serving: bool | None = None  # whether the VIP itself sends it work now; None: it cannot tell
     lock: LockRecord | None = None
     clock_offset: float = 0.0  # host minus here
     log_size: int | None = None
@@ -258,7 +259,8 @@ class Facts:
 
     @property
     def in_service(self) -> bool:
-        return self.status == "ok" and self.vip == "in" and self.process == "running" and self.health == "ok"
+        good = self.process == "running" and self.health == "ok"
+        return self.status == "ok" and self.vip == "in" and self.serving is not False and good
 
 
 # -- what a run did --------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_a_canary_is_alone_whatever_the_batch() -> None:
 @pytest.mark.parametrize(
     "neighbour",
     [
-        {"vip": "out"}, {"process": "stopped"}, {"health": "failing"}, {"lock": lock(out=True)},
+        {"vip": "out"}, {"process": "stopped"}, {"health": "failing"}, {"lock": lock(out=True)}, {"serving": False},
         {"status": "unreachable", "error": "x"},
     ],
 )  # fmt: skip
