@@ -16,6 +16,7 @@ from bbctl.run.halt import Halt
 from bbctl.run.holding import Holding
 
 PATIENCE = 30.0  # seconds for younger claims to be withdrawn
+GRACE = 3.0  # seconds for a neighbour that blinked: one missed health check is no outage
 CLAIM = "preflight"
 
 Look = Callable[[Sequence[str]], Mapping[str, Facts]]
@@ -46,7 +47,7 @@ def _one(
     for host in mine:
         if host.name in taken:
             holding.advance(host, CLAIM, out=True)
-    until = time.monotonic() + PATIENCE
+    began = time.monotonic()
     while not force:
         facts = look(pool.hosts)
         serving = {name for name in pool.hosts if name in taken or serves(facts[name], own=run)}
@@ -54,7 +55,8 @@ def _one(
             return None
         others = _claims(facts, run)
         best = serving | {name for name, _ in others if facts[name].in_service}
-        if len(best) - len(taken) < pool.least or _first(others) < _own(facts, run) or time.monotonic() > until:
+        late = time.monotonic() > (began + GRACE if len(best) - len(taken) < pool.least else began + PATIENCE)
+        if late or _first(others) < _own(facts, run):
             return below(pool, serving, taken)
         halt.pause(0.3)
     return None
