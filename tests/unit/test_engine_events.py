@@ -273,6 +273,13 @@ def test_ids_are_uuids_in_the_order_of_time() -> None:
     assert len({id[-8:] for id in ids}) == 100
 
 
+def test_ids_of_one_millisecond_sort_as_they_were_made() -> None:
+    ids = [new_id(NOW) for _ in range(1000)]
+    assert all(map(is_id, ids))
+    assert ids == sorted(set(ids))
+    assert len({id[-8:] for id in ids}) == 1000
+
+
 def test_a_subject_is_the_same_whatever_the_order_and_case_of_its_keys() -> None:
     one = build.subject_hash({"invoiceNumber": 1, "b": [{"innerKey": 2}]})
     assert one == build.subject_hash({"b": [{"inner_key": 2}], "invoice_number": 1})
