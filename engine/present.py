@@ -213,9 +213,20 @@ def health(found: Health, *, now: int, version: str) -> dict[str, Any]:
 Sample = tuple[str, str, str, Sequence[tuple[Mapping[str, str], float]]]
 
 
-def samples(stats: Stats, answered: Mapping[int, int]) -> list[Sample]:
-    """Name, kind, help and values of each metric."""
+def samples(health: Health, stats: Stats | None, answered: Mapping[int, int]) -> list[Sample]:
+    """Name, kind, help and values of each metric; `stats` None where MongoDB does not answer."""
     plain: list[tuple[str, str, str, float]] = [
+        ("mongo_up", "gauge", "1 while MongoDB takes majority writes.", int(health.ok)),
+        ("redis_up", "gauge", "1 while Redis answers.", int(health.redis)),
+        *(_queue(stats) if stats is not None else []),
+    ]
+    found: list[Sample] = [(f"backbeat_{name}", kind, about, [({}, value)]) for name, kind, about, value in plain]
+    by_code = [({"code": str(status)}, float(count)) for status, count in sorted(answered.items())]
+    return [*found, ("backbeat_http_requests_total", "counter", "Requests this process has answered.", by_code)]
+
+
+def _queue(stats: Stats) -> list[tuple[str, str, str, float]]:
+    return [
         ("queue_depth", "gauge", "Nodes that are due now.", stats.depth),
         ("queue_latency_seconds", "gauge", "Age of the oldest due node.", stats.latency),
         ("timers_waiting", "gauge", "Timers whose time has not come.", stats.scheduled),
@@ -224,11 +235,7 @@ def samples(stats: Stats, answered: Mapping[int, int]) -> list[Sample]:
         ("nodes_processed_total", "counter", "Events processed.", stats.processed),
         ("nodes_failed_total", "counter", "Events that failed.", stats.failed),
         ("workers", "gauge", "Workers seen of late.", len(stats.workers)),
-        ("redis_up", "gauge", "1 while Redis answers.", int(stats.redis)),
     ]
-    found: list[Sample] = [(f"backbeat_{name}", kind, about, [({}, value)]) for name, kind, about, value in plain]
-    by_code = [({"code": str(status)}, float(count)) for status, count in sorted(answered.items())]
-    return [*found, ("backbeat_http_requests_total", "counter", "Requests this process has answered.", by_code)]
 
 
 def prometheus(found: Iterable[Sample]) -> str:

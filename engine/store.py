@@ -113,45 +113,56 @@ class Store:
 
     # -- opening -----------------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Connects, checks version and replica set, makes the indexes. StoreDown, StoreTooOld, BadRequest."""
-        with self._lock:
-            if self._client is not None:
-                return
-            timeout = self._settings.store_timeout
-            try:
-                client: pymongo.MongoClient[Doc] = pymongo.MongoClient(
-                    self._settings.mongo_url,
-                    serverSelectionTimeoutMS=int(timeout * 1000),
-                    connectTimeoutMS=3000,
-                    timeoutMS=int(timeout * 2000),
-                    maxPoolSize=64,
-                    appname="bbctl",
-                    retryWrites=True,
-                    retryReads=True,
-                )
-                name = self._settings.database or client.get_default_database("backbeat").name
-            except (InvalidURI, ConfigurationError, ValueError) as error:
-                raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {_brief(error)}") from None
-            try:
+    def open(self, patience: float | None = None) -> None:
+        """Connects, checks version and replica set, makes the indexes. StoreDown, StoreTooOld, BadRequest.
+
+        While another thread is at it we wait for that at most `patience` seconds, by default the deadline of one call.
+        """
+        if not self._lock.acquire(timeout=self._settings.store_timeout if patience is None else patience):
+            raise StoreDown("MongoDB cannot be reached yet")
+        try:
+            self._open()
+        finally:
+            self._lock.release()
+
+    def _open(self) -> None:
+        if self._client is not None:
+            return
+        timeout = self._settings.store_timeout
+        try:
+            client: pymongo.MongoClient[Doc] = pymongo.MongoClient(
+                self._settings.mongo_url,
+                serverSelectionTimeoutMS=int(timeout * 1000),
+                connectTimeoutMS=3000,
+                timeoutMS=int(timeout * 2000),
+                maxPoolSize=64,
+                appname="bbctl",
+                retryWrites=True,
+                retryReads=True,
+            )
+            name = self._settings.database or client.get_default_database("backbeat").name
+        except (InvalidURI, ConfigurationError, ValueError) as error:
+            raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {_brief(error)}") from None
+        try:
+            with pymongo.timeout(timeout):
                 self._check(client)
-                options: CodecOptions[Doc] = CodecOptions()
-                database = client.get_database(
-                    name,
-                    codec_options=options,
-                    read_concern=ReadConcern("majority"),
-                    write_concern=WriteConcern("majority", j=True, wtimeout=int(timeout * 1000)),
-                )
-                database["nodes"].create_indexes(INDEXES)
-                database["history"].create_index([("node", ASCENDING), ("first", ASCENDING)])
-                database["clients"].create_index("name", unique=True)
-            except PyMongoError as error:
-                client.close()
-                raise _down(error) from None
-            except BaseException:
-                client.close()
-                raise
-            self._database, self._client = database, client
+            options: CodecOptions[Doc] = CodecOptions()
+            database = client.get_database(
+                name,
+                codec_options=options,
+                read_concern=ReadConcern("majority"),
+                write_concern=WriteConcern("majority", j=True, wtimeout=int(timeout * 1000)),
+            )
+            database["nodes"].create_indexes(INDEXES)
+            database["history"].create_index([("node", ASCENDING), ("first", ASCENDING)])
+            database["clients"].create_index("name", unique=True)
+        except PyMongoError as error:
+            client.close()
+            raise _down(error) from None
+        except BaseException:
+            client.close()
+            raise
+        self._database, self._client = database, client
 
     @staticmethod
     def _check(client: pymongo.MongoClient[Doc]) -> None:
@@ -205,10 +216,11 @@ class Store:
             self._offset = hello["localTime"].replace(tzinfo=UTC).timestamp() - (at + back) / 2
             self._trip, self._trusted = max(back - at, 0.0005), back
 
-    def ping(self) -> str | None:
-        """None if a majority takes a write, else why not, in one line."""
+    def ping(self, within: float = 1.5) -> str | None:
+        """None if a majority takes a write, else why not, in one line; known after `within` seconds, whoever asks."""
         try:
-            with _wire():
+            with pymongo.timeout(within), _wire():
+                self.open(within)
                 self.db["health"].update_one({"_id": "ping"}, {"$set": {"at": time.time()}}, upsert=True)
         except (StoreDown, StoreTooOld, BadRequest) as error:
             return error.message
@@ -419,21 +431,34 @@ class Store:
             self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
 
     def deactivate(self, query: Doc, token: str, now: int, *, keep_gen: bool = False) -> int:
-        """All that match become deactivated and owe nothing more. Journalled."""
+        """All that match become deactivated and owe nothing more, but those that hold another node back tell it so.
+
+        Journalled.
+        """
         failpoint("deactivate.before")
-        gone = dict.fromkeys(("due", "do", "look", "by", "since", "tries", "open", "complete_by", "parked"), 1)
-        if not keep_gen:
-            gone["gen"] = 1
-        update = {
-            "$set": {"ss": "deactivated", "rev": token, "changed": now},
-            "$unset": gone,
+        gone = ["due", "do", "look", "by", "since", "tries", "open", "complete_by", "parked"]
+        gone += [] if keep_gen else ["gen"]
+        after = {"ss": "deactivated", "rev": token, "changed": now}
+        update: Any = {
+            "$set": after,
+            "$unset": dict.fromkeys(gone, 1),
             "$push": {"h": [now, "d."]},
             "$inc": {"hn": 1, "hb": 24},
         }
+        line = {
+            "h": {"$concatArrays": [{"$ifNull": ["$h", []]}, [[now, "d."]]]},
+            "hn": {"$add": ["$hn", 1]},
+            "hb": {"$add": ["$hb", 24]},
+        }
+        owed = {"do": {"tell": ["$link"]}, "due": now}
+        linked: Any = [{"$unset": gone}, {"$set": {**after, **line, **owed}}]
         active: Doc = {"ss": {"$ne": "deactivated"}} if keep_gen else LIVELY
-        body = {"update": "nodes", "updates": [{"q": {**query, **active}, "u": update, "multi": True}]}
+        updates = [
+            {"q": {**query, **active, "link": {"$gt": ""}}, "u": linked, "multi": True},
+            {"q": {**query, **active}, "u": update, "multi": True},
+        ]
         with _wire():
-            changed: int = self._command(body, True).get("nModified", 0)
+            changed: int = self._command({"update": "nodes", "updates": updates}, True).get("nModified", 0)
         failpoint("deactivate.after")
         return changed
 

@@ -261,6 +261,11 @@ def test_stores_that_go_away_are_told_in_one_line_and_the_heartbeat_does_not_car
                 "it to notice", lambda: (a := api.call("GET", "/health", client=None)).status == 503 and a
             )
             assert "\n" not in health.json["mongo"]
+            wait_for(
+                "another look",
+                lambda: api.call("GET", "/health", client=None, timeout=5).json["time"] > health.json["time"],
+            )
+            assert b"\nbackbeat_mongo_up 0\n" in api.call("GET", "/metrics", client=None, timeout=5).body
             assert api.call("GET", "/heartbeat.txt", client=None).status == 200
             answer = api.call("POST", "/workflows", {"name": "x", "subject": 1, "decider": "d"})
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")

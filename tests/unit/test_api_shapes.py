@@ -8,7 +8,7 @@ import pytest
 
 from engine import errors, present, states
 from engine.gate import TOKEN, Rate
-from engine.model import Node, Stats
+from engine.model import Health, Node, Stats
 from engine.openapi import SCHEMAS, document
 from engine.routes import ROUTES, find
 from engine.trouble import TooOften, Unauthorized, answer
@@ -82,9 +82,13 @@ def test_metrics_are_prometheus_text() -> None:
         depth=3, latency=0.25, scheduled=1, late=0, next_timer=None, retrying=2, processed=12_345_678, failed=1,
         processed_today=5, failed_today=0,
     )  # fmt: skip
-    text = present.prometheus(present.samples(stats, {200: 7}))
+    text = present.prometheus(present.samples(Health(mongo=None, redis=True), stats, {200: 7}))
+    assert "\nbackbeat_mongo_up 1\n" in text
     assert "\nbackbeat_nodes_processed_total 12345678\n" in text
     assert '\nbackbeat_http_requests_total{code="200"} 7\n' in text
+    gone = present.prometheus(present.samples(Health(mongo="gone", redis=False), None, {503: 1}))
+    assert "\nbackbeat_mongo_up 0\n" in gone
+    assert "queue" not in gone
     assert present.sidekiq_stats(stats)["today"] == {"processed": 5, "failed": 0}
 
 
