@@ -30,6 +30,8 @@ def act(rt: Runtime, id: str, event: Event, *, check: Callable[[Node | None], No
         node = check(rt.store.node(id))
         ctx = rt.context()
         after = node.copy()
+        if node.ss == "pending" and _begun(rt.store.node(node.parent or ""), node):
+            events.mark(after, ctx)
         if event(after, ctx) is False:
             return node
         change = Change(node, events.settle(after, ctx))
@@ -38,6 +40,11 @@ def act(rt: Runtime, id: str, event: Event, *, check: Callable[[Node | None], No
             return after
         _pause(attempt)
     raise StoreDown(f"node {id} is changed by too many at once: try again")
+
+
+def _begun(above: Node | None, node: Node) -> bool:
+    """Has its parent begun with its children? They are ready then, also where that is not written yet."""
+    return above is not None and above.ss == "processing_children" and above.gen == node.pgen
 
 
 def commit(rt: Runtime, change: Change) -> bool:

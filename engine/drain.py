@@ -12,10 +12,11 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
-from engine import events, follow
+from engine import door, events, follow
 from engine.change import Change, committed, inserted, spills
-from engine.errors import EngineError
+from engine.errors import EngineError, NotFound
 from engine.events import Context
 from engine.failpoint import failpoint
 from engine.flight import Flights, Landed
@@ -592,6 +593,7 @@ class Drain:
             return []
         try:
             revs = self.rt.store.revs([one.id for one in landed])
+            self._answered_late([one for one in landed if one.what == "post" and revs.get(one.id) != one.rev])
         except EngineError:
             self.flights.again(landed)
             raise
@@ -606,6 +608,14 @@ class Drain:
             else:
                 ops.append(self._landed(held, one))
         return ops
+
+    def _answered_late(self, landed: list[Landed]) -> None:
+        """Answers to posts whose clients have called us meanwhile: those that have not ended what they were sent."""
+        query = {"_id": {"$in": [one.id for one in landed]}, "ss": "sent_to_client"}
+        open_ = set(self.rt.store.ids_where(query)) if landed else set()
+        for one in landed:
+            if one.id in open_:
+                door.act(self.rt, one.id, partial(self.flights.conclude_late, one), check=partial(_there, one.id))
 
     def _landed(self, held: Held, one: Landed) -> Op:
         ctx = self.rt.context()
@@ -637,3 +647,9 @@ class Drain:
             self.rt.hints.push(back)
         self.held.clear()
         self.flights.close()
+
+
+def _there(id: str, node: Node | None) -> Node:
+    if node is None:
+        raise NotFound("Node", id)
+    return node

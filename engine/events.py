@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine import retry as retries
+from engine.errors import InvalidTransition
 from engine.model import Node
 from engine.states import DONE, WAITING, code, moved
 
@@ -122,6 +123,11 @@ def _begin(node: Node, ctx: Context) -> None:
         _move(node, ctx, "ready")
     if node.ss in ("ready", "paused"):
         _move(node, ctx, "start")
+
+
+def mark(node: Node, ctx: Context) -> None:
+    """Its parent has begun with its children: it is ready, also where that is not written yet."""
+    _move(node, ctx, "ready")
 
 
 def hand_out(node: Node, ctx: Context) -> None:
@@ -279,6 +285,8 @@ def deactivate_earlier(node: Node, ctx: Context) -> None:
 
 def retry(node: Node, ctx: Context) -> None:
     """The next attempt: ready again, its children of the last one inert."""
+    if node.ss == "pending":
+        raise InvalidTransition("client", node.cs, "ready")
     if node.ss == "errored" and node.cs != "errored":
         _move(node, ctx, "again")
     else:

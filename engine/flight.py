@@ -28,6 +28,7 @@ class Landed:
 
     id: str
     rev: str
+    attempt: int
     what: str
     result: Answer | Outcome
 
@@ -87,7 +88,7 @@ class Flights:
             result = Answer(None, f"{type(error).__name__}: {error}")
             if what == "call":
                 result = Outcome(error=events.text({"error": task.described(error)}))
-        self._results.put(Landed(node._id, node.rev, what, result))
+        self._results.put(Landed(node._id, node.rev, node.attempt, what, result))
 
     def _is_local(self, node: Node) -> bool:
         client = self._rt.client(node.client)
@@ -153,6 +154,20 @@ class Flights:
         else:
             message = f"Could not POST {url}, error: {answer.error}"
         events.post_failed(after, ctx, answer.status, message)
+
+    def conclude_late(self, one: Landed, after: Node, ctx: Context) -> bool:
+        """The same where the client has called us meanwhile: it has the node, so an answer that never came means nothing.
+
+        False: there is nothing to change.
+        """
+        answered = after.sent is not None and after.sent[0] == after.attempt
+        if after.ss != "sent_to_client" or after.attempt != one.attempt or answered or "post" in (after.do or {}):
+            return False
+        assert isinstance(one.result, Answer)
+        if one.result.late:
+            return False
+        self.conclude_post(after, one, ctx)
+        return True
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -217,6 +217,72 @@ def test_a_refused_post_is_a_client_error_and_is_sent_again_as_the_next_attempt(
     assert house.stub.posts[3].headers["x-backbeat-attempt"] == "4"
 
 
+def test_a_post_refused_after_the_client_began_is_a_client_error(build: Build) -> None:
+    def begins_and_fails(post: Post) -> int:
+        if post.path == "/notification":
+            return 200
+        house.says(post.node["id"], "processing")
+        return 500
+
+    house = build(begins_and_fails)
+    node = house.signal(house.workflow(), retry=0)
+    house.reaches(node, "retries_exhausted", "errored")
+    messages = [change.response["error"]["message"] for change in workflows.errors(house.rt, house.me, node)]
+    assert messages == ["HTTP request for activity failed"]
+
+
+def test_a_post_refused_after_the_client_completed_is_no_error(build: Build) -> None:
+    def completes_and_fails(post: Post) -> int:
+        house.says(post.node["id"], "completed")
+        return 500
+
+    house = build(completes_and_fails)
+    root = house.workflow()
+    first, second = house.signal(root, retry=0), house.signal(root, retry=0)
+    for node in (first, second):
+        house.reaches(node, "complete", "complete")
+        assert workflows.errors(house.rt, house.me, node) == []
+
+
+def test_an_activity_that_waits_its_turn_can_be_neither_restarted_nor_failed(build: Build) -> None:
+    house = build()
+    node = house.signal(house.workflow())
+    waiting = workflows.add_children(house.rt, house.me, node, [act("first"), act("second")])[1]
+    for when in ("pending", "ready"):
+        changes: list[Callable[[], None]] = [
+            lambda: workflows.retry_now(house.rt, house.me, waiting),
+            lambda: house.says(waiting, "errored"),
+        ]
+        for change in changes:
+            with pytest.raises(InvalidTransition) as refused:
+                change()
+            assert refused.value.current == when
+        house.reaches(waiting, when, when)
+        if when == "pending":
+            house.says(node, "completed")
+
+
+@pytest.mark.parametrize("end", ["canceled", "reset", "retried", "cleared"])
+def test_a_linked_activity_that_is_deactivated_holds_nobody_back(build: Build, end: str) -> None:
+    house = build()
+    held = house.signal(house.workflow())
+    root = house.workflow()
+    above = house.signal(root, retry_interval=0)
+    workflows.add_children(house.rt, house.me, above, [act("linked", link=held)])
+    house.says(held, "completed")
+    house.reaches(held, "processing_children", "complete")
+    if end == "canceled":
+        house.says(above, "canceled")
+    elif end == "reset":
+        workflows.reset(house.rt, house.me, above)
+    elif end == "retried":
+        house.says(above, "errored")
+    else:
+        later = workflows.signal(house.rt, house.me, root, act("later")).id
+        house.says(later, "deactivated")
+    house.reaches(held, "complete", "complete")
+
+
 def test_a_link_that_would_wait_for_itself_is_refused(build: Build) -> None:
     house = build()
     root = house.workflow()
