@@ -54,7 +54,7 @@ def _settings(call: Call) -> Settings:
 
     home = call.settings.home()
     call.say(f"no store is named: using the embedded MongoDB and Redis of {home}")
-    urls = ensure_stores(home, say=call.say)
+    urls = ensure_stores(home, say=lambda text: None)  # that it starts them is no second line
     look_after(home)
     return Settings(mongo_url=urls.mongo, redis_url=urls.redis)
 

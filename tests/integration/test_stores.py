@@ -88,6 +88,17 @@ def test_both_stores_come_up_and_take_writes(home: Path) -> None:
     assert stores.ensure_stores(home, say=quiet) == urls
 
 
+def test_the_first_command_says_once_that_it_uses_them(home: Path) -> None:
+    for expected in ("the first, which starts them", "the next"):
+        command = [sys.executable, "-m", "bbctl", "client", "list", "-o", "json"]
+        environment = {**os.environ, "BBCTL_HOME": str(home), "BBCTL_INVENTORY": "none"}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, expected
+        assert ran.stderr.splitlines() == [f"no store is named: using the embedded MongoDB and Redis of {home}"], (
+            expected
+        )
+
+
 def test_mongod_is_a_replica_set_that_keeps_strangers_out(home: Path) -> None:
     urls = stores.ensure_stores(home, say=quiet)
     port = stores.status(home)["mongo"]["port"]
