@@ -275,15 +275,30 @@ def _request(call: Call, rt: Runtime, node: Node) -> None:
     root, client = workflows.get_workflow(rt, None, node.wf), rt.client(node.client)
     decides = node.type == "decision" and client is not None and bool(client.decision_endpoint)
     endpoint = (client.decision_endpoint if decides else client.activity_endpoint) if client else None
-    sent = node.sent if node.sent and node.sent[0] == node.attempt else None
+    pairs = [(line.at, line.server, line.client) for line in workflows.history(rt, None, node.id)]
+    posted = [at for at, *pair in pairs if pair == ["sent_to_client", "received"]]
+    answered = node.sent if node.sent and node.sent[0] == node.attempt else None
+    waits = node.ss in ("pending", "ready", "started", "paused")
+    at = answered[1] if answered else posted[-1] if posted and not waits else None
+    then = node.copy()
+    then.ss, then.cs = "sent_to_client", "received"
     value = {
         "node": node.id, "client": client.name if client else node.client, "url": endpoint,
         "headers": {"Idempotency-Key": f"{node.id}:{node.attempt}", "X-Backbeat-Attempt": node.attempt},
-        "body": present.post(node, root, kind="decision" if decides else "activity"),
-        "sent": present.time(sent[1]) if sent else None, "status": sent[2] if sent else None,
+        "body": present.post(then, root, kind="decision" if decides else "activity"),
+        "sent": present.time(at), "status": answered[2] if answered else None,
+        "answer": _answer(node, at, answered),
         "response": workflows.last_response(rt, None, node.id),
     }  # fmt: skip
     call.show(value, lambda: screens.request(value))
+
+
+def _answer(node: Node, at: int | None, answered: list[Any] | None) -> str:
+    if at is None:
+        return "none: it was not sent yet"
+    if answered is not None:
+        return f"HTTP {answered[2]}" if answered[2] else "none: the connection ended"
+    return "none yet" if (node.ss, node.cs) == ("sent_to_client", "received") else "its client called back first"
 
 
 def history(

@@ -225,9 +225,8 @@ def request(sent: Mapping[str, Any]) -> str:
     lines = [f"POST {sent['url']}" if sent["url"] else f"a Python handler of {safe(sent['client'])}"]
     lines += [f"  {name}: {safe(str(value))}" for name, value in sent["headers"].items()]
     lines += [block(sent["body"])]
-    at = f" at {sent['sent']}" if sent["sent"] else ""
-    status = f"HTTP {sent['status']}{at}" if sent["status"] else f"nothing yet{at}"
-    lines += [f"answer   {status}", "said     " + ("nothing yet" if sent["response"] is None else "")]
+    lines += [f"sent     {sent['sent'] or 'not yet'}", f"answer   {sent['answer']}"]
+    lines += ["said     " + ("nothing yet" if sent["response"] is None else "")]
     return "\n".join(lines if sent["response"] is None else [*lines, block(sent["response"])])
 
 

@@ -319,7 +319,7 @@ def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> Non
 def test_show_history_request_report_and_queues_say_what_is_there(desk: Desk) -> None:
     b = desk.builder()
     node = held_up(b)
-    b.node("complete/complete", name="before", history=[[b.then, "rr"], [b.then, "cc"], [b.then + MINUTE, "ff"]])
+    done = b.node("complete/complete", name="before", history=[[b.then, "rr"], [b.then, "cc"], [b.then + MINUTE, "ff"]])
     failed(b)
     desk.write(b)
     shown = desk.bbctl("wf", "show", b.root.tail)
@@ -328,7 +328,10 @@ def test_show_history_request_report_and_queues_say_what_is_there(desk: Desk) ->
     request = desk.bbctl("wf", "show", node.tail, "--request", "-o", "json").json
     assert request["headers"]["Idempotency-Key"] == f"{node.id}:1"
     assert request["body"]["activity"]["id"] == node.id
-    assert request["status"] == 200
+    assert (request["status"], request["answer"]) == (200, "HTTP 200")
+    inside = desk.bbctl("wf", "show", done.tail, "--request", "-o", "json").json
+    assert (inside["status"], inside["answer"]) == (None, "its client called back first")
+    assert inside["body"]["activity"]["currentServerStatus"] == "sent_to_client"
     bars = desk.bbctl("wf", "history", b.root.tail, "--bars").out
     assert "█" in bars
     changes = desk.bbctl("wf", "history", node.id, "-o", "json").json
