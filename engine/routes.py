@@ -127,8 +127,9 @@ def _activities(base: str) -> Iterator[Route]:
 
 
 def _rest() -> Iterator[Route]:
-    yield Route("GET", "/users", calls.users, "The clients, by name", "Users", auth="open")
-    yield Route("GET", "/users/{id}", calls.user, "One client", "User", auth="open")
+    for prefix in ("", "/v2"):
+        yield Route("GET", prefix + "/users", calls.users, "The clients, by name", "Users", auth="open")
+        yield Route("GET", prefix + "/users/{id}", calls.user, "One client", "User", auth="open")
     yield Route("GET", "/health", calls.health, "200 while MongoDB takes majority writes", "Health", auth="always")
     yield Route(
         "GET",
