@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 LOCKS := .ci/locks
 
-.PHONY: demo test unit faults bench check lock tools clean
+.PHONY: demo test unit faults bench picture check lock tools clean
 
 demo: $(VENV)/.run
 	$(BIN)/bbctl demo
@@ -21,6 +21,10 @@ faults: $(VENV)/.test tools
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
+
+# docs/demo.svg, from a real run; needs tmux.
+picture: $(VENV)/.run
+	$(BIN)/python docs/picture.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

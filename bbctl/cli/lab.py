@@ -107,10 +107,9 @@ def demo(
     from bbctl.lab import demo as story
 
     call: Call = ctx.obj
-    result = story.run(
-        call.settings.home(), invoices=invoices, keep=keep, stage=screens.Stage(quiet=call.output != "table")
-    )
-    call.show(screens.result_row(result), lambda: screens.result(result))
+    stage = screens.Stage(quiet=call.output != "table")
+    result = story.run(call.settings.home(), invoices=invoices, keep=keep, stage=stage)
+    call.show(screens.result_row(result), lambda: screens.result(result, drawn=stage.drawn))
     return 0 if result.good else 1
 
 

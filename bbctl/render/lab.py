@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,12 +16,13 @@ from rich.text import Text
 
 from bbctl.lab.demo import Result
 from bbctl.render import screen
-from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, safe
+from bbctl.render.hostrows import HostRows
+from bbctl.render.screen import BAD, DIM, GOOD, age, safe
 
 NEXT = """\
-Your turn:  bbctl -i lab status
-            bbctl lab break accounting-worker2 hang-on-stop
-            bbctl -i lab restart workers"""
+Your turn:  bbctl lab break accounting-worker2 hang-on-stop
+            bbctl -i lab restart workers
+            bbctl lab break client silent && bbctl -i lab wf stuck"""
 
 
 def status(found: Mapping[str, Any], *, next: str | None) -> str:
@@ -43,7 +46,7 @@ class Stage:
     def __init__(self, *, quiet: bool) -> None:
         self._began = time.monotonic()
         self._quiet = quiet
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows = HostRows(())
         self._steps: list[str] = []
         self._count: dict[str, Any] = {}
         self._told = 0.0
@@ -51,6 +54,12 @@ class Stage:
         self._live = (
             Live(get_renderable=self._draw, console=screen.console(stderr=True), refresh_per_second=5) if tty else None
         )
+        self._drawn = tty
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the hosts stand on the screen."""
+        return self._drawn
 
     def __enter__(self) -> Stage:
         if self._live is not None:
@@ -75,20 +84,15 @@ class Stage:
     def event(self, event: Mapping[str, Any]) -> None:
         """One event of the restart's journal."""
         host = str(event.get("host"))
-        match event["event"]:
-            case "begin":
-                self._rows = {name: {"state": "waits"} for name in event["hosts"]}
-            case "intent":
-                self._rows[host] |= {"state": event["step"], "since": time.monotonic(), "word": ""}
-            case "step" if event["outcome"] != "skipped":
-                self._step(host, event)
-            case "host":
-                self._rows[host] |= {
-                    "state": event["outcome"],
-                    "since": None,
-                    "word": self._rows[host].get("killed", ""),
-                }
-                self._line(f"{host}  {event['outcome']}")
+        if event["event"] == "begin":
+            self._rows = HostRows(event["hosts"])
+        self._rows.event(event)
+        if event["event"] == "step" and (
+            event["outcome"] == "failed" or (event["outcome"] == "ok" and event["step"] in ("stop", "evidence", "kill"))
+        ):
+            self._line(f"{host}  {event['step']}  {event['detail'][:100]}")
+        elif event["event"] == "host":
+            self._line(f"{host}  {event['outcome']}")
 
     def count(self, *, done: int, sent: int, total: int, errors: int | None) -> None:
         """How the invoices stand."""
@@ -97,52 +101,30 @@ class Stage:
             self._told = time.monotonic()
             self._line(_invoices(self._count))
 
-    def _step(self, host: str, event: Mapping[str, Any]) -> None:
-        row = self._rows[host]
-        row["word"] = event["detail"]
-        if event["step"] == "kill":
-            row["killed"] = event["detail"]
-        if event["step"] in ("stop", "evidence", "kill") or event["outcome"] == "failed":
-            self._line(f"{host}  {event['step']}  {event['detail'][:100]}")
-
     def _line(self, text: str) -> None:
         if self._live is None:
             self.say(safe(text))
 
     def _draw(self) -> RenderableType:
         lines: list[RenderableType] = [Text(line, DIM) for line in self._steps]
-        if self._rows:
-            table = screen.table("host", "", "", "")
-            for host, row in self._rows.items():
-                since = row.get("since")
-                spent = age(time.monotonic() - since) if since else ""
-                table.add_row(
-                    host, Text(row["state"], _colour(row)), spent, Text(safe(row.get("word", ""))[:70], _colour(row))
-                )
-            lines += [Text(""), table]
+        if self._rows.rows:
+            lines += [Text(""), self._rows.table()]
         if self._count:
             errors = self._count["errors"]
             lines += [Text(""), Text(_invoices(self._count), BAD if errors else GOOD)]
         return Group(*lines)
 
 
-def _colour(row: Mapping[str, Any]) -> str:
-    if "KILL" in row.get("word", "") or row["state"] in ("failed", "kill"):
-        return BAD
-    return {"waits": DIM, "restarted": GOOD}.get(row["state"], BUSY)
-
-
 def _invoices(count: Mapping[str, Any]) -> str:
     width, total = 40, count["total"]
     bar = "█" * (width * count["done"] // max(1, total))
-    said = f"invoices {count['done']:>3} of {total} done ({count['sent']} sent)"
+    said = f"invoices {count['done']:>3} of {total} done, {count['sent']:>3} sent"
     return f"{said}  {bar:·<{width}}  VIP errors {count['errors']}"
 
 
-def result(found: Result) -> str:
-    """The end of `bbctl demo`."""
-    hosts = found.record.get("hosts", [])
-    lines = [_host_line(host) for host in hosts]
+def result(found: Result, *, drawn: bool) -> str:
+    """The end of `bbctl demo`. `drawn`: the hosts stand on the screen already."""
+    lines = [] if drawn else [_host_line(host) for host in found.record.get("hosts", [])]
     hangs = len(found.hung)
     proven = "found, proven, killed" if all(host["killed_pid"] for host in found.hung) else "found"
     lines += [
@@ -157,7 +139,7 @@ def result(found: Result) -> str:
         lines.append(
             f"NOT as it should be; the restart was {found.record.get('outcome')}: bbctl runs show {found.record.get('run')}"
         )
-    return safe("\n".join([*lines, "", _turn(kept=found.kept)]))
+    return safe("\n".join([*lines, "", _turn(kept=found.kept)]).lstrip("\n"))
 
 
 def _host_line(host: Mapping[str, Any]) -> str:
@@ -168,8 +150,10 @@ def _host_line(host: Mapping[str, Any]) -> str:
 
 def _turn(*, kept: bool) -> str:
     first = "bbctl -i lab status" if kept else "bbctl lab up"
+    if shutil.which("bbctl") is None:  # run out of a virtual environment that is not active
+        first = f". {Path(sys.prefix).name}/bin/activate && {first}"
     return f"""\
-Your turn:  . .venv/bin/activate && {first}
+Your turn:  {first}
             bbctl lab break accounting-worker2 hang-on-stop
             bbctl -i lab restart workers
             bbctl lab break client silent && bbctl -i lab wf stuck"""

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from bbctl.model import HostRecord, RunRecord
 from bbctl.render import screen
+from bbctl.render.hostrows import HostRows
 from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, safe
 
 MARK = {"ok": ("✓", GOOD), "failed": ("✗", BAD), "skipped": ("–", DIM)}
@@ -59,9 +60,7 @@ class Progress:
     """A run as it goes on. Feed it the journal's events; on a terminal it draws, else it prints a line a step."""
 
     def __init__(self, hosts: Sequence[str], *, quiet: bool = False) -> None:
-        self._rows: dict[str, dict[str, Any]] = {
-            h: {"state": "", "step": "", "since": 0.0, "word": "", "hung": ""} for h in hosts
-        }
+        self._rows = HostRows(hosts)
         self._steps: dict[str, list[Mapping[str, Any]]] = {h: [] for h in hosts}
         self._began = time.monotonic()
         self._said: list[str] = []
@@ -97,24 +96,18 @@ class Progress:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One event of the journal."""
-        row = self._rows.get(str(event.get("host")))
-        if row is None:
+        host = event.get("host")
+        if host not in self._steps:
             return
-        match event["event"]:
-            case "intent":
-                row.update(state="running", step=event["step"], since=time.monotonic(), word="")
-            case "step":
-                self._steps[event["host"]].append(event)
-                row.update(step=event["step"], word=event["detail"], last=event["outcome"])
-                if self._live is None and not self._quiet and self._worth(event):
-                    screen.err(f"{event['host']}  {_step_line(event)}")
-            case "note":
-                row["hung"] = "hung" if event.get("hung") else row["hung"]
-                row["hung"] = f"hung, killed {event['killed_pid']}" if event.get("killed_pid") else row["hung"]
-            case "host":
-                row.update(state=event["outcome"], since=0.0)
-                if self._live is None and not self._quiet:
-                    screen.err(f"{event['host']}  {event['outcome']}{_vip(event.get('vip'))}")
+        self._rows.event(event)
+        if event["event"] == "step":
+            self._steps[host].append(event)
+        if self._live is not None or self._quiet:
+            return
+        if event["event"] == "step" and self._worth(event):
+            screen.err(f"{host}  {_step_line(event)}")
+        elif event["event"] == "host":
+            screen.err(f"{host}  {event['outcome']}{_vip(event.get('vip'))}")
 
     def _worth(self, step: Mapping[str, Any]) -> bool:
         return step["outcome"] == "failed" or not (
@@ -122,7 +115,7 @@ class Progress:
         )
 
     def _draw(self) -> RenderableType:
-        body = self._one(next(iter(self._rows))) if len(self._rows) == 1 else self._many()
+        body = self._one(next(iter(self._steps))) if len(self._steps) == 1 else self._many()
         return Group(*body, *(Text(line, style=BUSY) for line in self._said))
 
     def _one(self, host: str) -> list[RenderableType]:
@@ -131,23 +124,14 @@ class Progress:
             if self._worth(step):
                 mark, colour = MARK[step["outcome"]]
                 lines.append(_line((f"  {mark}", colour), (_step_line(step)[1:], "")))
-        row = self._rows[host]
-        if row["since"]:
-            lines.append(_line((f"  ▶ {row['step']:<10} {age(time.monotonic() - row['since']):>6}", BUSY)))
+        row, ended = self._rows.rows[host], self._steps[host] and self._steps[host][-1]["step"]
+        if row.since and row.step != ended:
+            says = f"  {row.word}" if row.step == "stop" and row.word else ""
+            lines.append(_line((f"  ▶ {row.step:<10} {age(time.monotonic() - row.since):>6}{safe(says)}", BUSY)))
         return lines
 
     def _many(self) -> list[RenderableType]:
-        table = screen.table("", "host", "state", "step", "", "")
-        for host, row in self._rows.items():
-            state = row["state"] or "waits"
-            colour = COLOUR.get(state, DIM)
-            mark = {"running": "▶", "waits": "◦", "failed": "✗", "interrupted": "!"}.get(state, "✓")
-            spent = age(time.monotonic() - row["since"]) if row["since"] else ""
-            word = safe(row["word"])[:70] if state in ("failed", "interrupted") else row["hung"]
-            table.add_row(
-                Text(mark, colour), host, Text(state, colour), row["step"] if state == "running" else "", spent, word
-            )
-        return [table, Text(f"{age(time.monotonic() - self._began)}", style=DIM)]
+        return [self._rows.table(), Text(f"{age(time.monotonic() - self._began)}", style=DIM)]
 
 
 def _line(*pieces: tuple[str, str]) -> Text:

@@ -6,6 +6,7 @@ Whatever changes the host goes through `Work.act`, which proves the lock in the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from bbctl import evidence as saving
@@ -78,6 +79,7 @@ def stop(w: Work, args: Args) -> Done:
     while True:
         w.pause(LOOK)
         seen, spent = w.look("stop"), w.now() - began
+        _tell(w, seen)
         if seen.command.failed:
             left = f"process {seen.proc.pid} is untouched" if seen.proc else "the process is gone"
             raise StepFailed(f"the stop command {_how(seen.command)}; {left}")
@@ -104,6 +106,15 @@ def _hung(w: Work) -> None:
     if not w.hung:
         w.hung = True
         w.note(hung=True)
+
+
+def _tell(w: Work, seen: Glance) -> None:
+    """Whoever watches sees what the log says of the stop, once a word."""
+    line, after = seen.verdict.line, w.service.hang and w.service.hang.after
+    if seen.verdict.word == "stopping" and line and after and (found := re.search(after, line, re.IGNORECASE)):
+        said = line[found.start() :].strip()[:160]
+        if w.known.get("says") != said:
+            w.note(says=said)
 
 
 def _last_word(seen: Glance) -> str:
@@ -201,10 +212,16 @@ def started(w: Work, args: Args) -> Done:
     while True:
         seen = same(w, w.look("start", starting=w.new is None))
         if seen.verdict.word == "started":
-            at = f'"{(seen.verdict.line or "").strip()[-120:]}"'
+            at = f'"{_said(seen.verdict.line or "", w.service.started)}"'
             return Done(detail=f"process {w.new[0] if w.new else '?'}: {at}")
         _still_time(w, began, f"the log did not say `{w.service.started}`")
         w.pause(LOOK if w.new else QUICK)
+
+
+def _said(line: str, pattern: str | None) -> str:
+    """What a line of the log says, from the words that were waited for on: what stands before them is the logger's."""
+    found = re.search(pattern or "", line, re.IGNORECASE)
+    return line[found.start() if found else 0 :].strip()[:120]
 
 
 def same(w: Work, seen: Glance) -> Glance:

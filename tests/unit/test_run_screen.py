@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from bbctl.model import HostRecord, RunRecord, StepRecord
 from bbctl.render import run as render
+from bbctl.render import screen
+from bbctl.render.hostrows import HostRows
 
 FAILED = HostRecord(
     host="w2.snc1", outcome="failed", hung=True, killed_pid=42, evidence=("/home/runs/r-1/w2.snc1/threads-1.txt",), vip="out",
@@ -46,3 +49,44 @@ def test_a_dry_run_shows_every_command_and_what_would_be_refused() -> None:
     }
     text = render.plan_text(plan)
     assert all(part in text for part in ("/init.sh stop", "w2  already so", "w1 → w3", "refused    too few"))
+
+
+def rows(*events: dict[str, Any]) -> list[str]:
+    """The table of hosts after these events of w1, at second 12 of a run that began at 10; a line a host."""
+    made = HostRows(["w1.snc1", "w2.snc1"])
+    for event in events:
+        made.event({"host": "w1.snc1", "detail": "", "outcome": "ok", **event}, now=10.0)
+    console = screen.console()
+    with console.capture() as got:
+        console.print(made.table(now=12.0))
+    return [line.rstrip() for line in got.get().splitlines()[1:]]
+
+
+STOPPING = ({"event": "intent", "step": "stop"}, {"event": "note", "says": "Stopping HornetQ"})
+HANGS = ({"event": "note", "hung": True}, {"event": "step", "step": "stop", "outcome": "failed", "detail": "hangs: …"})
+KILLED = ({"event": "note", "killed_pid": 42}, {"event": "step", "step": "kill", "detail": "KILL 42, gone"})
+
+
+def test_a_host_that_stops_says_for_how_long_and_what_its_log_says() -> None:
+    first, second = rows(*STOPPING)
+    assert first.split() == ["▶", "w1.snc1", "stop", "2.0s", "log", "says", '"Stopping', 'HornetQ"']
+    assert second.split() == ["◦", "w2.snc1", "waits"]
+
+
+def test_a_kill_stays_on_the_screen_until_the_host_is_done_and_after() -> None:
+    start = {"event": "intent", "step": "start"}
+    assert "hangs: last word" in rows(*STOPPING, *HANGS)[0]
+    assert rows(*STOPPING, *HANGS, *KILLED, start)[0].endswith("KILL 42, gone")
+    done = rows(*STOPPING, *HANGS, *KILLED, {"event": "host", "outcome": "restarted"})[0]
+    assert done.startswith("✓")
+    assert done.endswith("hung, killed 42")
+
+
+def test_a_long_word_is_cut_in_its_middle_and_control_characters_are_shown() -> None:
+    word = rows({"event": "step", "step": "health", "outcome": "failed", "detail": "begin" + "x" * 200 + "\x1b[2Jend"})[
+        0
+    ]
+    assert "begin" in word
+    assert word.endswith("\\x1b[2Jend")
+    assert "…" in word
+    assert len(word) < 90
