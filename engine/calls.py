@@ -138,7 +138,8 @@ def children(ask: Ask) -> Any:
 
 def nodes(ask: Ask) -> Any:
     root = workflows.get_workflow(ask.rt, ask.client, ask.id)
-    server, client = ask.params.text("current_server_status"), ask.params.text("current_client_status")
+    wanted = _filled(ask.params)
+    server, client = wanted.text("current_server_status"), wanted.text("current_client_status")
     if (server and server not in SERVER) or (client and client not in CLIENT):
         return []
     return present.nodes(workflows.nodes(ask.rt, ask.client, root.id, server=server, client_status=client), root)
@@ -185,9 +186,15 @@ def error_workflows(ask: Ask) -> Any:
 # -- searches ----------------------------------------------------------------------------------------------------
 
 
+def _filled(params: Params) -> Params:
+    """Without what was left empty, as a form's unused fields are."""
+    return Params({name: value for name, value in params.values.items() if value != ""})
+
+
 def _search(params: Params, text: str) -> Search | None:
     """What to look for; None where it can only find nothing: no parameter at all, a status that does not exist, a
     piece that no JSON text can hold."""
+    params = _filled(params)
     status, past_status, piece = params.text("current_status"), params.text("past_status"), params.text(text)
     if not params.values or {status, past_status} - STATUS_WORDS - {None} or "\0" in (piece or ""):
         return None

@@ -171,3 +171,5 @@ def test_a_piece_of_a_subject_is_a_text_and_not_a_pattern(api: Engine) -> None:
     assert api.call("GET", "/workflows/search?name=pattern&subject=%00").json == []
     assert api.call("GET", "/activities/search?metadata=n%00&per_page=1").json == []
     assert len(api.call("GET", "/workflows/search?name=pattern&subject=plain").json) == 1
+    assert len(api.call("GET", "/workflows/search?name=pattern&subject=&last_id=&per_page=&status_end=").json) == 1
+    assert api.call("GET", "/workflows/search?name=&subject=").json == []
