@@ -45,6 +45,7 @@ class Row:
     word: str = ""
     colour: str = BUSY
     says: str = ""
+    hung: bool = False
     killed: int | None = None
 
 
@@ -92,15 +93,15 @@ def _note(row: Row, event: Mapping[str, Any]) -> None:
         row.says = event["says"]
         row.word, row.colour = f'log says "{row.says}"', BUSY
     elif event.get("hung"):
-        row.word, row.colour = "hangs", BAD
+        row.hung, row.colour = True, BAD
+        row.word = f'hangs: last word "{row.says}"' if row.says else "hangs"
 
 
 def _step(row: Row, event: Mapping[str, Any]) -> None:
-    if event["step"] == "stop" and event["outcome"] == "failed" and row.says:
-        row.word, row.colour = f'hangs: last word "{row.says}"', BAD
-    elif event["outcome"] == "failed" or (event["step"] in ("evidence", "kill") and event["outcome"] == "ok"):
+    told = event["step"] in ("evidence", "kill") and event["outcome"] == "ok"
+    if told or (event["outcome"] == "failed" and not (row.hung and event["step"] == "stop")):
         row.word, row.colour = event["detail"], BAD
-    elif event["step"] == "stop":
+    elif event["step"] == "stop" and not row.hung:
         row.word = ""
 
 
