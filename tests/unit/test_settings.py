@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bbctl.errors import ConfigError
 from bbctl import effective
+from bbctl.errors import ConfigError
 from bbctl.settings import load, masked, shipped
 
 INVENTORY = "site: x\nstores: {mongo: 'mongodb://u:s3cr3t@h/b', redis: 'redis://:s3cr3t@h/0'}\nhosts: {a: }\n"
