@@ -121,7 +121,7 @@ def _begin(node: Node, ctx: Context) -> None:
     """To `started`, from wherever a node waits."""
     if node.ss == "pending":
         _move(node, ctx, "ready")
-    if node.ss in ("ready", "paused"):
+    if node.ss != "started":  # one that is with its client already cannot be begun again
         _move(node, ctx, "start")
 
 

@@ -146,7 +146,7 @@ def test_two_homes_never_collide(home: Path, tmp_path: Path) -> None:
 
 def test_of_two_starters_one_starts_and_both_go_on(home: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bbctl import stores\n"
+        "import sys; from pathlib import Path; from bbctl.stores import embedded as stores\n"
         "print(stores.ensure_stores(Path(sys.argv[1]), say=lambda text: None))"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE) for _ in range(4)]
