@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 VERSION = "0.1.0"
@@ -9,6 +10,7 @@ VERSION = "0.1.0"
 
 def main() -> None:
     """Run bbctl with this process's arguments and exit with its code."""
+    _standard_streams()
     words = sys.argv[1:]
     if words[:1] == ["__complete"]:
         from bbctl.cli.complete import complete
@@ -20,6 +22,18 @@ def main() -> None:
     from bbctl.cli.app import run
 
     sys.exit(run(words))
+
+
+def _standard_streams() -> None:
+    """Whoever started us may have closed stdin, stdout or stderr: then they are nowhere, and no file or connection that
+    is opened later takes their place and gets what was meant for the screen."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 if __name__ == "__main__":

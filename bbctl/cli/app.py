@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import functools
 import importlib
 import os
 import signal
@@ -150,20 +152,46 @@ def noun_help(noun: str) -> str:
 
 def run(argv: Sequence[str]) -> int:
     """Run one call and give its exit code. Nothing escapes: no traceback reaches a user."""
-    state: dict[str, Any] = {"output": "table", "command": None}
+    state: dict[str, Any] = {"output": "table", "command": None, "lines": _of_lines(argv)}
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job is born with it ignored
     try:
         return _run(argv, state)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains once more at its end
-        return 141
+    except (BrokenPipeError, _NobodyReads):
+        return _unread(141)
     except KeyboardInterrupt:
         return report(Interrupted("interrupted"), state)
     except BbctlError as error:
         return report(error, state)
     except Exception as error:
         return report(translate(error, state), state)
+    finally:
+        _last_words()
+
+
+def _last_words() -> None:
+    """What is still on its way to stdout. Where it cannot get there an error was told already: no second one at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _unread(1)
+
+
+class _NobodyReads(Exception):
+    """A closed pipe, under a name that Click does not take for its own affair (it would exit 1)."""
+
+
+def _unread(code: int) -> int:
+    """Nothing more can be written to stdout: the rest goes nowhere, or the interpreter complains once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
+def _of_lines(argv: Sequence[str]) -> bool:
+    """Whether `-o json` means JSON lines here, so that an error is a line as well: `logs`, and whatever is watched."""
+    head = argv[: argv.index("--")] if "--" in argv else argv
+    return any(word in ("logs", "log", "-w", "--watch") for word in head)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -230,9 +258,20 @@ def _call(command: Command, rest: list[str], words: Words, tail: tuple[str, ...]
         name=command.name,
         epilog="Everywhere: -i/--inventory FILE, -o/--output " + "|".join([*command.outputs, "json"]) + ", -y/--yes.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    )(load(command))
+    )(_piped(load(command)))
     code = typer.main.get_command(app).main(rest, prog_name=f"bbctl {command.name}", standalone_mode=False, obj=call)
     return int(code or 0)
+
+
+def _piped(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def called(*args: Any, **said: Any) -> Any:
+        try:
+            return function(*args, **said)
+        except BrokenPipeError:
+            raise _NobodyReads from None
+
+    return called
 
 
 def load(command: Command) -> Callable[..., Any]:
@@ -261,6 +300,9 @@ def translate(error: Exception, state: dict[str, Any]) -> BbctlError:
             exit=getattr(error, "exit", 1),
             next=getattr(error, "next", None),
         )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f"{error.filename} could not be written" if error.filename else "something could not be written"
+        return BbctlError(f"{where}: no space is left on its device", code="no-space", next="df -h")
     if type(error).__name__ in ("Abort", "Exit"):
         return BbctlError("not finished", exit=int(getattr(error, "exit_code", 1)))
     return _defect(error)
@@ -288,9 +330,14 @@ def report(error: BbctlError, state: dict[str, Any]) -> int:
     try:
         if state["output"] in ("json", "yaml"):
             value = error.result if error.result is not None else {"error": dict(error.as_json())}
-            plain.emit(value, state["output"])
+            if state["lines"] and state["output"] == "json":
+                plain.line(value)
+            else:
+                plain.emit(value, state["output"])
         else:
             screen.error(error.message, next=error.next, refused=error.exit == 3)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as lost:  # nobody reads, or there is no room: what went wrong stays the exit code
+        _unread(error.exit)
+        if not isinstance(lost, BrokenPipeError):
+            screen.error(error.message, next=error.next, refused=error.exit == 3)
     return command.usage_exit if command and error.exit == 2 else error.exit

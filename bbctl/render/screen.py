@@ -31,9 +31,13 @@ def console(*, stderr: bool = False) -> Console:
     """A Rich console that honours NO_COLOR and takes text as it is: no markup, no emoji, no guessing of highlights."""
     from rich.console import Console
 
+    class Loud(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # Rich would exit with 1; a closed pipe is said in one place, whoever finds it
+
     stream = sys.stderr if stderr else sys.stdout
     tty = stream.isatty()
-    return Console(
+    return Loud(
         file=stream, markup=False, emoji=False, highlight=False, soft_wrap=not tty,
         width=None if tty else WIDE, no_color="NO_COLOR" in os.environ or None,
     )  # fmt: skip

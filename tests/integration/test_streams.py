@@ -1,0 +1,71 @@
+"""What becomes of the output where nobody reads it, where it has no room, or where there is no such stream at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BBCTL = [sys.executable, "-m", "bbctl"]
+CALLS = [["explain"], ["hosts", "-o", "json"]]  # one through Rich, one of bytes
+
+
+def call(
+    words: list[str], home: Path, redirect: str = "", *, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    inventory = home / "inventory.yml"
+    inventory.write_text("hosts: {a: {}, b: {}}\n")
+    inventory.chmod(0o600)
+    environ = {"PATH": os.environ["PATH"], "BBCTL_HOME": str(home / "state"), "BBCTL_INVENTORY": str(inventory)}
+    argv = ["sh", "-c", f'exec "$@" {redirect}', "sh", *BBCTL, *words]
+    return subprocess.run(
+        argv, env=environ, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=30, check=False, cwd=home
+    )
+
+
+@pytest.mark.parametrize("words", CALLS, ids=" ".join)
+@pytest.mark.parametrize("redirect", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_changes_no_outcome(words: list[str], redirect: str, tmp_path: Path) -> None:
+    ran = call(words, tmp_path, redirect)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert bool(ran.stdout) is (">&-" not in redirect.replace("2>&-", ""))
+
+
+@pytest.mark.parametrize("words", CALLS, ids=" ".join)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_output_without_room_is_told_in_two_lines_and_is_a_failure(words: list[str], tmp_path: Path) -> None:
+    ran = call(words, tmp_path, ">/dev/full")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: ")
+    assert "no space is left" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_an_error_that_finds_no_room_keeps_its_exit_code_and_is_said_on_stderr(tmp_path: Path) -> None:
+    ran = call(["hosts", "nobody", "-o", "json"], tmp_path, ">/dev/full")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith('error: unknown host or group "nobody"')
+
+
+@pytest.mark.parametrize("words", CALLS, ids=" ".join)
+def test_a_reader_that_went_away_ends_it_quietly_with_the_same_code_everywhere(
+    words: list[str], tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb"):
+        ran = call(words, tmp_path, stdout=write)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_errors_of_logs_and_of_whatever_is_watched_are_json_lines_too(tmp_path: Path) -> None:
+    for words in (["logs", "nobody"], ["log", "nobody"], ["status", "nobody", "-w"], ["status", "nobody", "--watch"]):
+        ran = call([*words, "-o", "json"], tmp_path)
+        assert ran.returncode == 2
+        (line,) = ran.stdout.splitlines()
+        assert json.loads(line)["error"]["code"] == "unknown-target"
