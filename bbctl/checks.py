@@ -81,9 +81,10 @@ def _host_down(case: Case) -> Iterator[Trouble]:
     title = {"host-key": "its host key was refused", "timeout": "it does not answer"}.get(
         f.status, "it cannot be logged in to"
     )
-    yield _trouble(
-        "critical", "host-down", case, title, since=None, said={"login": f"{f.status}: {f.error}"}, next=next
-    )
+    state: State = "critical"
+    if case.seen.late:
+        state, title = "unknown", "it was not looked at to the end"
+    yield _trouble(state, "host-down", case, title, since=None, said={"login": f"{f.status}: {f.error}"}, next=next)
 
 
 def _process_missing(case: Case) -> Iterator[Trouble]:

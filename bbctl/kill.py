@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bbctl import evidence as saving
-from bbctl.look import AGAIN, WITHIN, choose
+from bbctl.look import AGAIN, WITHIN, choose, pid_said
 from bbctl.model import Host, Proc, Ran, Service
 from bbctl.remote import process
 from bbctl.remote.sections import apart, together
@@ -75,7 +75,7 @@ def _find(session: Session, host: Host, service: str | None, pid: int | None) ->
         return Aim(host=host, pid=pid, outcome="refused", error="no service of this host says which process it is")
     listed, files, stat = _ask(session, asked, pid)
     if pid is not None:
-        return _by_pid(host, asked, listed, pid, stat)
+        return _by_pid(host, asked, listed, files, pid, stat)
     own = asked[0]
     found = choose(listed, own, files.get(own.name))
     if found.ambiguous:
@@ -90,8 +90,11 @@ def _find(session: Session, host: Host, service: str | None, pid: int | None) ->
     return Aim(host=host, pid=found.proc.pid, proc=found.proc, service=own)
 
 
-def _by_pid(host: Host, asked: list[Service], listed: process.Listing, pid: int, stat: str) -> Aim:
-    """A pid is signalled only as a process of a service of this host: its user's, its pattern in the command line."""
+def _by_pid(
+    host: Host, asked: list[Service], listed: process.Listing, files: Mapping[str, bytes], pid: int, stat: str
+) -> Aim:
+    """A pid is signalled only as a process of a service of this host: its user's, its pattern in the command line, and
+    itself or a parent of it in the pid file, where there is one."""
     fields = stat.rpartition(") ")[2].split()
     if not fields:
         return Aim(host=host, pid=pid, outcome="gone")
@@ -101,6 +104,12 @@ def _by_pid(host: Host, asked: list[Service], listed: process.Listing, pid: int,
     for own in asked:
         rule = own.process
         if proc and rule and proc.user == rule.user and re.search(rule.match, proc.command, re.IGNORECASE):
+            said = pid_said(own, files.get(own.name))
+            if said is not None and said not in {str(one) for one in (pid, *listed.ancestors(pid)) if one > 1}:
+                error = (
+                    f"process {pid} matches, but the pid file {rule.pidfile} names {said[:64]!r}; nothing is signalled"
+                )
+                return Aim(host=host, pid=pid, outcome="refused", error=error, next=f"bbctl status {host.short}")
             return Aim(host=host, pid=pid, proc=proc, service=own)
     return Aim(
         host=host, pid=pid, outcome="refused", error=f"process {pid} is not a process of a service of this host",

@@ -44,6 +44,7 @@ class Seen:
     verdict: hang.Verdict = hang.NOTHING
     health_detail: str = ""
     lease: Lease | None = None  # out of the VIP on purpose: by whom, until when
+    late: bool = False  # the time for all hosts was over: nothing is known of this one, not even that it is silent
 
 
 def look(
@@ -68,7 +69,10 @@ def look_closely(
 
 def _late(host: Host, service: str | None, deadline: float | None) -> list[Seen]:
     error = f"no answer within the {deadline:g}s for all hosts"
-    return [Seen(host=host, service=s, facts=_blind(host, s, "timeout", error)) for s in services_of(host, service)]
+    return [
+        Seen(host=host, service=s, facts=_blind(host, s, "timeout", error), late=True)
+        for s in services_of(host, service)
+    ]
 
 
 def services_of(host: Host, service: str | None) -> tuple[Service, ...]:
@@ -217,8 +221,14 @@ def find(session: Session, service: Service) -> tuple[process.Listing, process.F
 def choose(listed: process.Listing, service: Service, pidfile: bytes | None) -> process.Found:
     """`process.choose` with the pid file's answer as the host gave it."""
     assert service.process is not None
-    content = process.understand_pidfiles(pidfile)[0] if pidfile is not None and service.process.pidfile else None
-    return process.choose(listed, service.process, content)
+    return process.choose(listed, service.process, pid_said(service, pidfile))
+
+
+def pid_said(service: Service, answer: bytes | None) -> str | None:
+    """What the pid file of a service says: None where it names no such file, empty where it cannot be known."""
+    if service.process is None or service.process.pidfile is None:
+        return None
+    return next(iter(process.understand_pidfiles(answer or b"")), "")
 
 
 def _parts(host: Host, services: Sequence[Service]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from bbctl.ssh.transport import NotLoggedIn, Transport
 
 @dataclass(frozen=True, kw_only=True)
 class Dumped:
-    """One host's dumps. `status`: the login's word, or `failed` where no dump was had; `error` says why."""
+    """One host's dumps. `status`: the login's word, `refused` where the process could not be told from others, `failed`
+    where no dump was had; `error` says why."""
 
     host: Host
     status: str
@@ -29,7 +30,7 @@ def take(transport: Transport, host: Host, service: str, folder: Path, *, count:
     aim = find(transport, host, service=service, pid=None)
     if aim.proc is None or aim.service is None:
         gone = aim.outcome == "gone"
-        status = "failed" if gone or aim.outcome == "refused" else aim.outcome or "failed"
+        status = "failed" if gone else aim.outcome or "failed"
         return Dumped(host=host, status=status, error="it is not running" if gone else aim.error)
     if aim.service.thread_dump == "none":
         error = f"the inventory says `thread_dump: none` for {service}"

@@ -137,9 +137,9 @@ def check_words(hosts: Sequence[Host], service: str | None, pid: int | None) -> 
         raise UsageError(f"--pid is for one host, the target means {len(hosts)}", next="bbctl kill HOST --pid N")
     names = sorted({s.name for host in hosts for s in host.services})
     if service is not None and not all(host.service(service) for host in hosts):
-        lacking = next(host.name for host in hosts if not host.service(service))
+        lacking = next(host for host in hosts if not host.service(service))
         raise UsageError(
-            f"{lacking} has no service {service!r}; services: {', '.join(names) or 'none'}",
+            f"{lacking.name} has no service {service!r}; services: {', '.join(s.name for s in lacking.services) or 'none'}",
             code="no-service",
             next="bbctl hosts",
         )

@@ -52,7 +52,8 @@ def threads(
     )  # fmt: skip
     rows = [_row(one) for one in found]
     call.show(rows, lambda: screens.threads(rows), name="host")
-    return exit_over(["failed" if one.deadlocks else one.status for one in found])
+    ends = ["failed" if one.deadlocks else one.status for one in found]
+    return 3 if "refused" in ends else exit_over(ends)
 
 
 def _row(one: Dumped) -> dict[str, Any]:

@@ -117,6 +117,27 @@ def test_nothing_is_signalled_where_two_match_and_both_are_named(one: tuple[Site
     assert aim(transport, jboss, pid=twin.pid).proc is not None  # a person may say which
 
 
+def test_a_pid_that_the_pid_file_contradicts_is_refused_even_where_a_person_names_it(
+    one: tuple[Site, Jboss, Transport],
+) -> None:
+    _, jboss, transport = one
+    twin, own = jboss.look_alike(), jboss.procs[0].pid
+    file = jboss.folder / "jboss.pid"
+    service = jboss.service()
+    assert service.process is not None
+    jboss.host = replace(jboss.host, services=(replace(service, process=replace(service.process, pidfile=str(file))),))
+    file.write_text(f"{own}\n")
+    assert aim(transport, jboss, pid=own).proc is not None
+    assert aim(transport, jboss, pid=twin.pid).outcome == "refused"
+    for said in ("", "1", "0", "-1", "12; rm", "999999"):
+        file.write_text(said)
+        found = aim(transport, jboss, pid=own)
+        assert (found.outcome, found.proc) == ("refused", None), said
+        assert str(file) in (found.error or "")
+    file.unlink()
+    assert aim(transport, jboss, pid=own).outcome == "refused"
+
+
 def test_a_pid_that_is_no_service_of_the_host_is_refused(one: tuple[Site, Jboss, Transport]) -> None:
     _, jboss, transport = one
     assert aim(transport, jboss, pid=os.getpid()).outcome == "refused"

@@ -248,3 +248,31 @@ def test_a_second_sweep_at_the_same_time_is_skipped_with_a_note(desk: Desk) -> N
         ran = desk.run("sweep", "--check", "host-down")
     assert ran.returncode == 3
     assert "another sweep" in ran.stderr
+
+
+def test_threads_asks_no_process_for_a_dump_where_two_match(desk: Desk) -> None:
+    twin = desk.jboss.look_alike()
+    try:
+        (row,) = desk.json("threads", "h1", "--service", "jboss", code=3)
+    finally:
+        twin.kill()
+        twin.wait(10)
+    assert (row["outcome"], row["files"]) == ("refused", [])
+    assert str(twin.pid) in row["error"]
+
+
+def test_a_service_that_a_host_lacks_is_named_with_those_that_this_host_has(desk: Desk) -> None:
+    for command in ("threads", "kill"):
+        ran = desk.run(command, "h1", "--service", "billing")
+        assert ran.returncode == 2
+        assert "h1.snc1 has no service 'billing'; services: jboss" in ran.stderr
+
+
+def test_following_for_a_while_ends_well_even_where_nothing_matched(desk: Desk) -> None:
+    assert desk.run("logs", "h1", "-f", "--for", "1s", "-g", "no such thing").returncode == 0
+
+
+def test_a_sweep_whose_time_is_over_is_unknown_and_calls_no_host_down(desk: Desk) -> None:
+    result = desk.json("sweep", "h1", "--deadline", "1ms", code=3)
+    assert {(c["id"], c["state"]) for c in result["checks"]} >= {("host-down", "unknown"), ("hung-stop", "unknown")}
+    assert result["state"] == "unknown"

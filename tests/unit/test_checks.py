@@ -58,6 +58,13 @@ def test_a_host_that_cannot_be_reached_is_that_and_nothing_is_guessed_about_the_
     assert (only.id, only.next) == ("host-down", "bbctl ping w2")
 
 
+def test_a_host_for_which_the_time_ran_out_is_unknown_and_wakes_nobody() -> None:
+    late = replace(seen(status="timeout", error="no answer within the 1s for all hosts", proc=None), late=True)
+    (only,) = checks.judge(Case(seen=late, signatures=SIGNATURES))
+    assert (only.finding.id, only.state) == ("host-down", "unknown")
+    assert only.finding.title == "it was not looked at to the end"
+
+
 def test_a_refused_host_key_names_the_way_out() -> None:
     (only,) = found(seen(status="host-key", error="changed"))
     assert only.next == "bbctl hosts trust w2"
