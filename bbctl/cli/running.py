@@ -167,7 +167,7 @@ def _rehearsed(call: Call, plan: Plan, transport: Transport) -> int:
 def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -> int:
     home = call.settings.home()
     book = manner.retrying or Journal.create(home, begin_of(call, plan))
-    halt = Halt()
+    halt = Halt(transport.stop)
     try:
         _permit(call, plan, book, resumed=manner.retrying is not None)
         if manner.retrying is not None:
@@ -211,10 +211,12 @@ def _permit(call: Call, plan: Plan, book: Journal, *, resumed: bool) -> None:
 
 def _with_progress(call: Call, run: runner.Run, halt: Halt) -> tuple[RunRecord, bool]:
     """Carry out with the live picture. The second: whether the hosts stand on the screen already."""
-    progress = render.Progress(run.plan.order, quiet=call.output in ("json", "yaml") and not sys.stderr.isatty())
+    quiet = call.output in ("json", "yaml") and not sys.stderr.isatty()
+    progress = render.Progress(run.plan.order, quiet=quiet)
+    warn = screen.err if quiet else progress.say  # that a signal was heard is said to everybody
     progress.say(f"run {run.journal.run} · Ctrl-C finishes this host, then stops · bbctl runs resume {run.journal.run}")
     run.journal.report = progress.event
-    with progress, listening(halt, lambda times: progress.say(ASKED[times])):
+    with progress, listening(halt, lambda times: warn(ASKED[times])):
         return run.carry_out(), progress.drawn and sys.stdout.isatty()
 
 

@@ -83,9 +83,20 @@ class Plan:
         return next((r for r in self.refusals if not (r.forced and self.job.force)), None)
 
 
+# The steps of a job that only leads to its goal: one that does more on the way (takes a host out to put it back) is
+# never done before it began.
+TOWARDS: dict[str, frozenset[str]] = {
+    "started": frozenset({"start", "started", "health", "undrain"}),
+    "stopped": frozenset({"drain", "settle", "stop", "evidence", "kill"}),
+    "drained": frozenset({"drain", "settle"}),
+    "undrained": frozenset({"health", "undrain"}),
+}
+
+
 def already(job: Job, facts: Facts) -> bool:
     """Whether a host is already as this job would leave it. A restart never is."""
-    if facts.status != "ok":
+    steps = {step.kind for step in job.procedure.steps}
+    if facts.status != "ok" or not steps <= TOWARDS.get(job.procedure.goal, frozenset()):
         return False
     match job.procedure.goal:
         case "started":

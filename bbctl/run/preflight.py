@@ -5,13 +5,14 @@ The same questions answer `--rehearse`. Nothing here changes a host.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bbctl.durations import format_duration
 from bbctl.look import Seen, look_closely
-from bbctl.model import Host, Service
+from bbctl.model import Host, Process, Service
 from bbctl.remote.sections import apart, sh, together
 from bbctl.remote.shell import join, quote
 from bbctl.run.plan import Job, has_vip
@@ -52,7 +53,7 @@ def check(transport: Transport, target: Host, service: Service, job: Job, *, kno
     reasons = [
         *full,
         *([] if facts.vip != "unknown" or not _moves(job, service) else [f"the VIP's state: {facts.vip_error}"]),
-        *(why for name in ("sudo", "drain", "stop", "start") if (why := _wrong(name, answers, service))),
+        *_broken(answers, service),
     ]
     proven = {
         "preflight": who(seen),
@@ -70,7 +71,13 @@ def who(seen: Seen) -> str:
         return "no process is named in the inventory"
     if proc is None:
         return "not running"
-    return f"{proc.pid} is {proc.user}, {proc.command[:160]}, up {format_duration(proc.age)}"
+    return f"{proc.pid} is {proc.user}, {_matched(seen.service.process, proc.command)}, up {format_duration(proc.age)}"
+
+
+def _matched(process: Process, command: str) -> str:
+    """What of a command line `match` found: hundreds of a JVM's options say nothing to a person."""
+    found = re.search(process.match, command, re.IGNORECASE)
+    return (found[0].strip() if found else "")[:160] or command[:160]
 
 
 def _moves(job: Job, service: Service) -> bool:
@@ -94,6 +101,12 @@ def _ask(transport: Transport, target: Host, service: Service, job: Job) -> dict
     ran = transport.run(target, sh(together(parts, marker=marker)), timeout=15.0)
     said = apart(ran.stdout, marker=marker)
     return {name: said.get(name, b"no answer").decode("utf-8", "replace").strip() for name in parts}
+
+
+def _broken(answers: dict[str, str], service: Service) -> list[str]:
+    """What was asked for and is not so. Where sudo is denied nothing is known of the commands that it would run."""
+    names = ("drain",) if _wrong("sudo", answers, service) else ("drain", "stop", "start")
+    return [why for name in ("sudo", *names) if (why := _wrong(name, answers, service))]
 
 
 def _wrong(name: str, answers: dict[str, str], service: Service) -> str | None:

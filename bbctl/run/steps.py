@@ -31,7 +31,7 @@ def drain(w: Work, args: Args) -> Done:
     if place.state == "out":
         _lease(w)
         return skipped("already out of the VIP")
-    w.note(settle=True)  # whoever resumes must still wait until it is drained
+    w.note(settle=True, vip="unknown")  # whoever resumes must still wait until it is drained
     w.gate.leave(w.act)
     w.note(vip="out")
     _lease(w)
@@ -269,6 +269,7 @@ def undrain(w: Work, args: Args) -> Done:
     if before.state == "in":
         w.note(vip="in")
         return skipped("already in the VIP")
+    w.note(vip="unknown")  # true of whoever is killed in the act
     try:
         w.gate.enter(w.act)
         w.note(vip="in")

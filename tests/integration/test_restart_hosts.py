@@ -69,6 +69,9 @@ def test_a_hang_is_proven_documented_killed_and_restarted(one: Shop, host: Membe
     assert (said.code, said.outcomes) == (0, {"h1": "restarted"}), said
     row = said.record["hosts"][0]
     assert (row["hung"], row["killed_pid"]) == (True, pid)
+    details = {s["step"]: s["detail"] for s in row["steps"]}
+    assert f"{pid} is {getpass.getuser()}, org.jboss.Main -c " in details["preflight"]  # what matched, not all options
+    assert '"Started in' in details["started"]
     order = [s["step"] for s in row["steps"] if s["outcome"] != "skipped"]
     assert order.index("stop") < order.index("evidence") < order.index("kill") < order.index("start")
     texts = "".join(Path(p).read_text(errors="replace") for p in row["evidence"])
@@ -140,6 +143,15 @@ def test_another_users_look_alike_survives_a_hang(one: Shop, host: Member) -> No
     finally:
         decoy.kill()
         decoy.wait(5)
+
+
+def test_a_playbook_that_takes_a_host_out_and_puts_it_back_does_so(one: Shop, host: Member) -> None:
+    book = one.folder / "blink.yml"
+    book.write_text("name: blink\nsteps:\n  - drain\n  - settle\n  - undrain\n")
+    said = one.change("playbook", "run", str(book), "h1")
+    assert (said.code, said.outcomes) == (0, {"h1": "undrained"}), said
+    assert [said.steps()[step] for step in ("drain", "settle", "undrain")] == ["ok"] * 3
+    assert host.heartbeat.exists()
 
 
 def test_stop_keeps_the_host_out_and_start_brings_it_back(one: Shop, host: Member) -> None:

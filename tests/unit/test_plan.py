@@ -136,6 +136,11 @@ def test_what_is_already_so_is_left_alone() -> None:
     assert plan(job(), ("w1",)).skipped == ()
 
 
+def test_a_procedure_that_takes_a_host_out_to_put_it_back_is_not_done_before_it_began() -> None:
+    assert plan(job("drain", "settle", "undrain"), ("w1",)).order == ("w1",)
+    assert plan(job("drain", "start", "undrain"), ("w1",)).order == ("w1",)
+
+
 def test_a_hung_service_is_not_started() -> None:
     assert codes(plan(job("start", "undrain"), ("w1",), w1={"process": "hung"})) == ["hung"]
 
