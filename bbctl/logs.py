@@ -25,7 +25,7 @@ WINDOW = 65536  # bytes of one look into the middle of a log, in search of a tim
 Emit = Callable[[str, list[bytes]], None]
 # What belongs to the line before it: the frames and causes of a Java stack trace, and its exception's own line.
 _TRACE = re.compile(
-    rb"\s+(?:at |\.\.\. \d+|- (?:locked|waiting))|\s*(?:Caused by|Suppressed): |(?:[\w$]+\.)+[\w$]*(?:Exception|Error|Throwable)\b"
+    rb"\s+(?:at |\.\.\. \d+|- (?:locked|waiting))|\s*(?:Caused by|Suppressed): |\s*(?:[\w$]+\.)+[\w$]*(?:Exception|Error|Throwable)\b"
 )
 
 

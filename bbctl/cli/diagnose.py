@@ -49,7 +49,10 @@ def diagnose(
             _bundle(call, Path(bundle), found, asking.room, transport)
     # A host is asked about for what is wrong with *it*; the engine's troubles are told, and count where all was asked about.
     extra = () if target else asking.troubles
-    call.show(_result(found, asking.room, extra), lambda: screens.diagnosis(found, extra, _fine(found, asking)))
+    call.show(
+        _result(found, asking.room, extra),
+        lambda: screens.diagnosis(found, extra, *_beside(found, asking, named=bool(target))),
+    )
     return 1 if found.troubles or extra else 0
 
 
@@ -77,8 +80,8 @@ class _Asking(Thread):
         return self.room.troubles if self.room else ()
 
 
-def _fine(found: Diagnosis, asking: _Asking) -> list[str]:
-    """What a person need not look at, in words; where hosts were named, what troubles the engine too."""
+def _beside(found: Diagnosis, asking: _Asking, *, named: bool) -> tuple[list[str], list[str]]:
+    """What a person need not look at, in words; and where hosts were `named`, what troubles the engine meanwhile."""
     from bbctl.render import findings as screens
 
     boxes = [s for s in found.seen if s.machine is not None]
@@ -88,10 +91,12 @@ def _fine(found: Diagnosis, asking: _Asking) -> list[str]:
         else []
     )
     if asking.room is not None:
-        words += [f"{s.name} {'ok' if s.state == 'ok' else s.state.upper()}" for s in asking.room.stores]
+        words += [f"{s.name} ok" for s in asking.room.stores if s.state == "ok"]
         if asking.room.summary is not None:
             words.append(f"queue {asking.room.summary.oldest:.1f} s · {asking.room.summary.stuck} stuck")
-    return words
+    troubles = asking.troubles if named else ()
+    others = [f"[{t.finding.severity}] {t.finding.target}: {t.finding.title}" for t in troubles]
+    return words, [*others, "bbctl diagnose says more"] if others else []
 
 
 def _result(found: Diagnosis, room: Room | None, extra: Sequence[Any]) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def exec_(
     hosts = select(call.fleet, target, exclude=exclude, labels=label, needed=True)
     command = text.script(" ".join(call.tail)) if shell else text.program(call.tail)
     text.encoded(text.guarded(command, 1.0))  # refused here, before anything is opened
+    _writable(outdir)
     seconds = _duration(timeout)
     live = _Live(len(hosts)) if call.output == "table" and sys.stdout.isatty() else None
 
@@ -127,6 +128,19 @@ def _duration(text: str) -> float:
     return seconds
 
 
+def _writable(folder: Path | None) -> None:
+    from bbctl.errors import UsageError
+
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--outdir {folder}: {error.strerror}", next="bbctl exec TARGET --outdir DIR -- CMD") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--outdir {folder}: may not be written to", next="bbctl exec TARGET --outdir DIR -- CMD")
+
+
 class _Files:
     """Where the raw output of one host goes: HOST.out, and HOST.err where there is any. Nowhere without a folder."""
 
@@ -136,7 +150,6 @@ class _Files:
 
     def __enter__(self) -> _Files:
         if self._folder:
-            self._folder.mkdir(parents=True, exist_ok=True)
             self.write("out", b"")
         return self
 

@@ -80,7 +80,7 @@ def logs(
         raise BrokenPipeError
     found: list[Read] = list(ended.values())
     code = exit_over([one.status for one in found])
-    return 1 if code == 0 and grep is not None and not any(one.lines for one in found) else code
+    return 1 if code == 0 and grep is not None and not follow and not any(one.lines for one in found) else code
 
 
 def _wanted(

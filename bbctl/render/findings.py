@@ -31,8 +31,9 @@ def as_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def diagnosis(found: Diagnosis, extra: Sequence[Trouble], fine: Sequence[str]) -> None:
-    """The page: a head, the findings, then one line each for what is fine and for the pools."""
+def diagnosis(found: Diagnosis, extra: Sequence[Trouble], fine: Sequence[str], beside: Sequence[str] = ()) -> None:
+    """The page: a head, the findings, then one line each for what is fine, for what is wrong `beside` the hosts that were
+    asked about, and for the pools."""
     from rich.text import Text
 
     names = list(dict.fromkeys(s.host.name for s in found.seen))
@@ -46,7 +47,8 @@ def diagnosis(found: Diagnosis, extra: Sequence[Trouble], fine: Sequence[str]) -
         screen.draw("", *_finding(trouble, found.at))
     if not troubles:
         screen.draw("", Text(f" nothing is wrong with {about}", style=screen.GOOD))
-    tail = ([f" fine  {' · '.join(fine)}"] if fine else []) + [f" VIP   {safe(_pool(p))}" for p in found.pools.values()]
+    tail = [f" {name}  {' · '.join(words)}" for name, words in (("fine", fine), ("else", beside)) if words]
+    tail += [f" VIP   {safe(_pool(p))}" for p in found.pools.values()]
     if tail:
         screen.draw("", *(Text(line) for line in tail))
 

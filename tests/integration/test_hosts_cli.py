@@ -369,3 +369,14 @@ def test_what_was_run_and_trusted_is_in_the_audit(desk: Desk) -> None:
         ("hosts trust", "intent", "new here"), ("hosts trust", "result", "new here"),
         ("exec", "intent", ""), ("exec", "result", ""),
     ]  # fmt: skip
+
+
+def test_a_folder_for_outputs_that_cannot_be_is_a_usage_error_before_anything_runs(desk: Desk) -> None:
+    (desk.home / "file").touch()
+    code, out, _ = desk.run("exec", "h1", "--outdir", str(desk.home / "file" / "x"), "-o", "json", "--", "touch", "ran")
+    assert (code, json.loads(out)["error"]["code"]) == (2, "usage")
+    assert not (Path.home() / "ran").exists()
+
+
+def test_a_list_of_answers_is_a_list_of_names_too(desk: Desk) -> None:
+    assert desk.run("ping", "three", "-o", "name")[:2] == (0, b"h1\nh2\nh3\n")

@@ -78,7 +78,13 @@ def test_a_log_that_is_not_there_is_a_failure_that_names_it(hosts: tuple[Farm, T
 
 
 def test_a_match_brings_its_stack_trace_along_and_nothing_else(hosts: tuple[Farm, Transport], tmp_path: Path) -> None:
-    trace = ["java.lang.OutOfMemoryError: Java heap space", "\tat a.B.c(B.java:1)", "Caused by: a.X: y", "\t... 3 more"]
+    trace = [
+        "java.lang.OutOfMemoryError: Java heap space",
+        "\tat a.B.c(B.java:1)",
+        "Caused by: a.X: y",
+        "\t... 3 more",
+        " a.b.OtherError: z",
+    ]
     lines = [
         "03:00 INFO one",
         "03:01 ERROR it broke",
@@ -89,7 +95,7 @@ def test_a_match_brings_its_stack_trace_along_and_nothing_else(hosts: tuple[Farm
     ]
     (tmp_path / "log").write_text("\n".join(lines) + "\n")
     reading = Reading(hosts, tmp_path / "log", Wanted(lines=None, grep=re.compile(b"error ", re.IGNORECASE)))
-    assert reading.end().lines == 6
+    assert reading.end().lines == 7
     assert [line.decode() for line in reading.lines] == ["03:01 ERROR it broke", *trace, "03:03 ERROR again"]
 
 
