@@ -100,6 +100,9 @@ CODES: dict[str, Code] = STATUSES | {
     "sweep-busy": Code(
         "Another sweep of this home is at work; this one was skipped.", "Nothing; the next one looks again.", 3
     ),
+    "no-space": Code(
+        "A file or the output could not be written: its device is full.", "df -h; make room, then run it again.", 1
+    ),
     "bundle": Code("The bundle's file could not be written.", "Name a file in a folder that you may write to.", 1),
     "drain-failed": Code(
         "The host could not be taken out of its VIP, or it is not known whether it was.",
