@@ -19,12 +19,13 @@ class Cut(Exception):
 
 
 class Halt:
-    """The wish to stop, as every part of a run sees it. `signal` is the first one's number, None while nobody asked."""
+    """The wish to stop, as every part of a run sees it. `signal` is the first one's number, None while nobody asked.
+    `now`: what is set when it was asked twice (a transport's `stop`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: threading.Event | None = None) -> None:
         self.signal: int | None = None
         self.soon = threading.Event()
-        self.now = threading.Event()
+        self.now = now or threading.Event()
 
     def ask(self, number: int) -> None:
         """One more wish to stop."""

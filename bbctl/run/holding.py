@@ -16,9 +16,11 @@ from bbctl.model import Host, Ran
 from bbctl.remote import lock as remote
 from bbctl.remote.lock import Locked
 from bbctl.remote.sections import sh
+from bbctl.ssh.session import NEVER
 from bbctl.ssh.transport import Transport
 
 ASK = 15.0  # seconds for one question to a lock; the host itself waits 10 for another step to let go
+HASTE = 3.0  # the same when we were asked to stop at once
 
 TRIES = 4
 
@@ -59,16 +61,18 @@ class Holding:
         self._still(host)
         for _ in range(TRIES):  # a connection that is lost here is opened anew: nothing was changed
             answer = self._ask(host, remote.renew(host.lock, self._token, step=step, out=out))
-            if answer.state not in ("failed", "busy") or self._over.wait(1.0):
+            if answer.state not in ("failed", "busy") or self._transport.stop.wait(1.0) or self._over.is_set():
                 break
         if not answer.ours:
             raise self._gone(host, answer)
 
-    def run(self, host: Host, body: str, *, timeout: float, cancel: threading.Event | None = None) -> Ran:
-        """Run a mutating text on the host in the same step that proves the lock. Raises LockLost; then none of it ran."""
+    def run(self, host: Host, body: str, *, timeout: float) -> Ran:
+        """Run a mutating text on the host in the same step that proves the lock. Raises LockLost; then none of it ran.
+
+        Once sent it is never cut off by our own wish to stop: whether it was done must be known."""
         self._still(host)
         text = sh(remote.guarded(host.lock, self._token, body))
-        ran = self._transport.run(host, text, timeout=timeout, cancel=cancel)
+        ran = self._transport.run(host, text, timeout=timeout, cancel=NEVER)
         if (lost := remote.lost(ran.exit, ran.stdout)) is not None:
             raise self._gone(host, lost)
         return ran
@@ -76,7 +80,7 @@ class Holding:
     def release(self, host: Host) -> str | None:
         """Let one host go. What went wrong, or None."""
         self._hosts.pop(host.name, None)
-        answer = self._ask(host, remote.release(host.lock, self._token))
+        answer = self._ask(host, remote.release(host.lock, self._token), cancel=NEVER)
         return None if answer.state in ("released", "none") else answer.detail or answer.state
 
     def keep(self, host: Host) -> None:
@@ -113,8 +117,9 @@ class Holding:
             if answer.state == "lost" and host.name in self._hosts:
                 self._gone(host, answer)
 
-    def _ask(self, host: Host, text: str) -> Locked:
-        ran = self._transport.run(host, sh(text), timeout=ASK)
+    def _ask(self, host: Host, text: str, *, cancel: threading.Event | None = None) -> Locked:
+        limit = HASTE if self._transport.stop.is_set() else ASK
+        ran = self._transport.run(host, sh(text), timeout=limit, cancel=cancel)
         if ran.status not in ("ok", "failed") or (ran.exit is None and not ran.stdout):
             return Locked(state="failed", detail=ran.error or ran.status)
         return remote.understand(ran.stdout + ran.stderr)

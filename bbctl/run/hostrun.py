@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from bbctl.errors import BbctlError
 from bbctl.model import HostOutcome
@@ -85,9 +86,10 @@ def _one(w: Work, name: str, do: Callable[[], Done], *, retries: int = 0, timeou
             done = do()
             break
         except Cut:
-            _write(w, name, began, Done("failed", "interrupted"))
-            raise
+            _cut(w, name, began)
         except (StepFailed, BbctlError) as error:
+            if w.halt.now.is_set():  # whatever it waited for was taken from it
+                _cut(w, name, began)
             failure = error.message if isinstance(error, BbctlError) else str(error)
             if isinstance(error, LockLost):
                 break
@@ -99,6 +101,11 @@ def _one(w: Work, name: str, do: Callable[[], Done], *, retries: int = 0, timeou
     if done is None:
         raise StepFailed(failure)
     return done
+
+
+def _cut(w: Work, name: str, began: float) -> NoReturn:
+    _write(w, name, began, Done("failed", "interrupted"))
+    raise Cut
 
 
 def _write(w: Work, name: str, began: float, done: Done) -> None:

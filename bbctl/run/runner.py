@@ -8,6 +8,7 @@ its minimum, a wish to stop. Then the rest is untouched, and the record says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -25,7 +26,10 @@ from bbctl.run.holding import Holding
 from bbctl.run.journal import Journal
 from bbctl.run.plan import Job, Plan, Target
 from bbctl.run.work import Work
+from bbctl.ssh.fanout import fanout
 from bbctl.ssh.transport import Transport
+
+MOMENT = 3.0  # seconds that a step may still take when the run was asked to stop at once
 
 
 def look_and_plan(
@@ -56,6 +60,7 @@ class Run:
     operator: str
     known: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     holding: Holding = field(init=False)
+    _hurry: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         name, _, machine = self.operator.partition("@")
@@ -68,8 +73,7 @@ class Run:
         try:
             outcome, error = self._locked()
         finally:
-            for host in self.holding.hosts:  # never reached: nothing was changed there
-                self.holding.release(host)
+            fanout(self.holding.hosts, self.holding.release)  # never reached: nothing was changed there
             self.holding.close()
         return self.end(outcome, error)
 
@@ -112,6 +116,8 @@ class Run:
                 return "interrupted", None
             try:
                 refusal = self._claim([n for n in batch if n not in unreached])
+                if self.halt.now.is_set():
+                    raise Cut
             except Cut:
                 return "interrupted", None
             except BbctlError as error:
@@ -156,9 +162,16 @@ class Run:
                     name: pool.submit(hostrun.carry_out, w, soak=soak) for name, w in work.items()
                 }
                 while wait_for(doing.values(), timeout=0.2).not_done:
-                    pass
+                    self._abandon()
             outcomes |= {name: future.result() for name, future in doing.items()}
         return outcomes
+
+    def _abandon(self) -> None:
+        """Asked to stop at once, a host that is silent is not waited for: after a moment its connection is closed."""
+        if self.halt.now.is_set():
+            self._hurry = self._hurry or time.monotonic() + MOMENT
+            if time.monotonic() > self._hurry:
+                self.transport.abandon()
 
     def _not_reached(self, name: str, why: str) -> HostOutcome:
         self.journal.write("step", host=name, step="lock", outcome="failed", seconds=0.0, detail=why)

@@ -70,7 +70,7 @@ class Work:
     # -- asking
 
     def ask(self, text: str, timeout: float) -> Ran:
-        return self.transport.run(self.host, text, timeout=timeout, cancel=self.halt.now)
+        return self.transport.run(self.host, text, timeout=timeout)
 
     def session(self) -> Session:
         return self.transport.open(self.host)
@@ -106,10 +106,9 @@ class Work:
 
     def act(self, body: str, *, timeout: float = 15.0) -> Ran:
         """Run a text that changes the host, in the same remote step that proves our lock. Raises LockLost."""
-        ran = self.holding.run(self.host, body, timeout=self.limit(timeout), cancel=self.halt.now)
-        if ran.status == "interrupted":
+        if self.halt.now.is_set():
             raise Cut
-        return ran
+        return self.holding.run(self.host, body, timeout=self.limit(timeout))
 
     # -- noting, waiting
 

@@ -28,6 +28,7 @@ ENDING = 2.5  # how long the remote guard may take to end a command; it gives TE
 LOOK = 0.2  # how often a wait looks whether it was cancelled
 PACE = 0.02  # of a command that runs for long: how often its output is read, in gulps; a wake-up a line costs more
 ROUND = 1.0  # how often a wait looks whether the peer still lives
+NEVER = threading.Event()  # the `cancel` of what is to end by itself
 
 End = Literal["ended", "timeout", "interrupted", "lost"]
 OnOutput = Callable[[Literal["out", "err"], bytes], None]
@@ -36,8 +37,12 @@ OnOutput = Callable[[Literal["out", "err"], bytes], None]
 class Session:
     """One login to one host, good for many commands, also at once. Made by Transport.open; ends with close, or when lost."""
 
-    def __init__(self, host: Host, protocol: Protocol, wire: Wire, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, host: Host, protocol: Protocol, wire: Wire, now: Callable[[], float] = time.monotonic,
+        *, stop: threading.Event | None = None,
+    ) -> None:  # fmt: skip
         self.host = host
+        self._stopped = stop
         self._transport = protocol
         self._wire = wire
         self._now = now
@@ -68,13 +73,15 @@ class Session:
 
         `timeout` is seconds from now to the end. `keep` is how many bytes of output are kept (`cut` counts the rest);
         `on_output` gets all of them as they come. `guard` ends the command's process group on the host when the deadline
-        passes, `cancel` is set or the connection dies; it leaves no room for `stdin`. Raises UsageError for a text that no
+        passes, `cancel` (the transport's `stop`, where none is given) is set or the connection dies; it leaves no room for
+        `stdin`. Raises UsageError for a text that no
         host can take, Failed where `on_output` cannot keep what it gets.
         """
         if guard and stdin:
             raise ValueError("a guarded command has no stdin")
         began = self._now()
         deadline = began + timeout
+        cancel = self._stopped if cancel is None else cancel
         text = shell.encoded(shell.guarded(command, timeout + ENDING) if guard else command)
         kept = _Kept(keep, on_output)
         try:

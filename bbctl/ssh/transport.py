@@ -53,6 +53,8 @@ class Transport:
     def __init__(self, fleet: Fleet, *, now: Callable[[], float] = time.monotonic) -> None:
         self._fleet = fleet
         self._now = now
+        self.stop = threading.Event()  # set: whatever is being asked ends at once, but for what says `cancel` itself
+        self._abandoned = False
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._sessions: dict[str, Session] = {}
@@ -72,6 +74,8 @@ class Transport:
         with self._lock:
             mine = self._opening.setdefault(host.name, threading.Lock())
         with mine:
+            if self._abandoned:
+                raise NotLoggedIn("unreachable", "interrupted", stage="connect")
             session = self._sessions.get(host.name)
             if session is None or not session.alive:
                 limit = min(host.ssh.connect_timeout, host.ssh.connect_timeout if within is None else within)
@@ -115,6 +119,11 @@ class Transport:
         if session is not None:
             session.close()
 
+    def abandon(self) -> None:
+        """Close, and log in nowhere any more: whoever waits for a host that is silent is told at once."""
+        self._abandoned = True
+        self.close()
+
     def close(self) -> None:
         for session in list(self._sessions.values()):
             session.close()
@@ -135,7 +144,7 @@ class Transport:
                     raise
                 time.sleep(pause)
             else:
-                return Session(host, connection.transport, wire, self._now)
+                return Session(host, connection.transport, wire, self._now, stop=self.stop)
 
     def _dial(self, host: Host, deadline: float) -> tuple[fabric.Connection, Wire]:
         """Fabric's connection with our client, and the stream to open it over."""

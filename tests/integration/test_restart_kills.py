@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +164,33 @@ def test_abort_marks_the_run_and_lets_its_hosts_go(two: Shop, tmp_path: Path) ->
     assert (aborted.code, aborted.record["aborted"], aborted.record["outcome"]) == (0, True, "interrupted")
     assert two.change("runs", "resume", run, home=home).code == 0
     assert two.change("restart", "h1", home=str(tmp_path / "other")).code == 0
+
+
+def test_asked_twice_it_does_not_wait_for_a_host_that_is_silent(two: Shop, tmp_path: Path) -> None:
+    """The network stands still in mid-step: no wait for an answer keeps an operator from leaving."""
+    home, member = str(tmp_path / "home"), two.members[0]
+    proxy = two.farm.proxy("h1.snc1")
+    known, inventory = two.farm.known_hosts.read_text(), json.loads((two.folder / "inventory.yml").read_text())
+    inventory["hosts"]["h1.snc1"].update(address="127.0.0.1", port=str(proxy.port))
+    inventory["services"]["jboss"]["health"]["url"] = f"http://{member.host.address}:{member.port}/health"
+    (two.folder / "inventory.yml").write_text(json.dumps(inventory))
+    line = two.farm.known_line("h1.snc1", address="127.0.0.1")
+    two.farm.known_hosts.write_text(known + line.replace(f":{two.farm.port}", f":{proxy.port}", 1))
+    try:
+        proc = two.popen("restart", "h1", "--yes", home=home)
+        assert kill_at(proc, two, "stop", 0, home=home)
+        proxy.mode = "freeze"
+        os.killpg(proc.pid, signal.SIGINT)
+        assert proc.stderr is not None
+        while b"will finish this host" not in proc.stderr.readline():
+            assert proc.poll() is None
+        os.killpg(proc.pid, signal.SIGINT)
+        ended = finish(proc, timeout=25)
+    finally:
+        proxy.mode = "cut"
+        two.farm.known_hosts.write_text(known)
+        two.write()
+    said = two.bbctl("runs", "show", two.runs(home)[-1].name, "-o", "json", home=home)
+    assert (ended.code, said.outcomes) == (130, {"h1": "interrupted"}), ended
+    assert (said.record["outcome"], said.record["hosts"][0]["vip"]) == ("interrupted", "out")
+    assert two.change("runs", "resume", said.record["run"], home=home).code == 0
