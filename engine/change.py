@@ -82,6 +82,13 @@ def statement(change: Change) -> dict[str, Any]:
     return {"q": query, "u": update}
 
 
+def left_its_lines(change: Change, node: Node) -> bool:
+    """Does the node's history, read whole, have the change's lines where it put them? So the change has won once."""
+    first = change.before.hs + change.before.hn - node.hs
+    lines = change.after.lines
+    return bool(lines) and first >= 0 and (node.h or [])[first : first + len(lines)] == lines
+
+
 def committed(change: Change) -> Node:
     """The node as it is stored once the statement has won, to go on from."""
     node = change.after.copy()

@@ -14,8 +14,8 @@ from engine import ids
 from engine.client import check_endpoint
 from engine.errors import BadRequest, Conflict, NotFound
 from engine.model import ClientRecord
+from engine.mongo import UNFINISHED, Duplicate
 from engine.runtime import Runtime
-from engine.store import UNFINISHED, Duplicate
 
 __all__ = [
     "add_client",

@@ -32,6 +32,7 @@ from engine.errors import (
 from engine.events import Context
 from engine.ids import is_id
 from engine.model import NewNode, NewWorkflow, Node
+from engine.mongo import Duplicate
 from engine.reads import (
     children,
     error_workflows,
@@ -56,7 +57,6 @@ from engine.reads import (
 )
 from engine.runtime import Runtime
 from engine.states import CLIENT_WORDS, DONE
-from engine.store import Duplicate
 
 __all__ = [
     "add_children",

@@ -13,8 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # An outside library -> the only places that may import it.
 HOMES: dict[str, tuple[str, ...]] = {
-    "pymongo": ("engine/store.py", "engine/storeadmin.py"),
-    "bson": ("engine/store.py", "engine/storeadmin.py"),
+    "pymongo": (
+        "engine/mongo.py",
+        "engine/searches.py",
+        "engine/records.py",
+        "engine/store.py",
+        "engine/storeadmin.py",
+    ),
+    "bson": ("engine/mongo.py", "engine/storeadmin.py"),
     "redis": ("engine/hints.py", "engine/worker.py"),
     "rq": ("engine/hints.py", "engine/worker.py"),
     "urllib3": ("engine/client.py", "bbctl/alerts.py", "bbctl/lab/"),

@@ -1,0 +1,305 @@
+"""The connection to MongoDB: opening it, the database's clock, write commands that outlive a fail-over, errors in our words.
+
+Writes are raw commands: the driver's helpers cost more than the write. So the loop after a lost reply is ours: the same
+command is sent again until the deadline, since ids and tokens are ours too and reading `rev` tells whether we won.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC
+from types import TracebackType
+from typing import Any, cast
+
+import pymongo
+from bson.codec_options import CodecOptions
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.client_session import ClientSession
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from engine.errors import BadRequest, StoreDown, StoreTooOld
+from engine.settings import Settings
+from engine.states import SERVER
+
+Doc = dict[str, Any]
+NOW: Doc = {"$toLong": "$$NOW"}
+DUE: Doc = {"due": {"$gt": 0}, "$expr": {"$lte": ["$due", NOW]}}
+UNFINISHED = [status for status in SERVER if status not in ("complete", "deactivated")]
+OLDEST = (6, 0)
+GONE = 1.0
+"""Seconds that a call waits for a primary once others have waited in vain."""
+RETRYABLE = {6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+"""Codes that a primary gives while it goes or comes: the command is sent again."""
+
+INDEXES = [
+    IndexModel([("due", ASCENDING)], name="due", partialFilterExpression={"due": {"$gt": 0}}),
+    IndexModel([("parent", ASCENDING), ("pgen", ASCENDING), ("open", ASCENDING), ("seq", ASCENDING)], name="children"),
+    IndexModel([("wf", ASCENDING), ("seq", ASCENDING)], name="workflow"),
+    IndexModel([("client", ASCENDING), ("kind", ASCENDING), ("name", ASCENDING), ("_id", DESCENDING)], name="named"),
+    IndexModel([("client", ASCENDING), ("kind", ASCENDING), ("_id", DESCENDING)], name="owned"),
+    IndexModel([("tail", ASCENDING)], name="tail"),
+    IndexModel([("link", ASCENDING), ("ss", ASCENDING)], name="link", partialFilterExpression={"link": {"$gt": ""}}),
+    IndexModel(
+        [("ss", ASCENDING), ("_id", ASCENDING)], name="live", partialFilterExpression={"ss": {"$in": UNFINISHED}}
+    ),
+    IndexModel([("wf", ASCENDING), ("ss", ASCENDING)], name="parked", partialFilterExpression={"ss": "paused"}),
+    IndexModel([("cs", ASCENDING), ("wf", ASCENDING)], name="errored", partialFilterExpression={"cs": "errored"}),
+    IndexModel([("key", ASCENDING)], name="key", unique=True, partialFilterExpression={"key": {"$gt": ""}}),
+    IndexModel(
+        [("client", ASCENDING), ("name", ASCENDING), ("shash", ASCENDING)],
+        name="subject",
+        unique=True,
+        partialFilterExpression={"kind": "workflow"},
+    ),
+]
+
+
+class Duplicate(Exception):
+    """Some documents were there already: the indexes (in the order given) of those that were not inserted."""
+
+    def __init__(self, at: int, field: str) -> None:
+        super().__init__(field)
+        self.at = at
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a write command was answered; `repeated`: an earlier reply was lost, so part may be our own doing before."""
+
+    doc: Doc
+    repeated: bool
+
+    @property
+    def errors(self) -> list[Doc]:
+        return cast("list[Doc]", self.doc.get("writeErrors", []))
+
+
+class Connection:
+    """Opened lazily; safe for threads. Raises StoreDown for everything that a person or time must mend.
+
+    During a fail-over a call waits for the new primary, `2 * store_timeout` at most. Where none came in that time the next
+    calls wait `GONE` only, until there is one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: pymongo.MongoClient[Doc] | None = None
+        self._database: Any = None
+        self._offset = 0.0
+        self._measured = self._trusted = -1e9
+        self._trip = 0.0
+        self._gone = False
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    def open(self, patience: float | None = None) -> None:
+        """Connects, checks version and replica set, makes the indexes. StoreDown, StoreTooOld, BadRequest.
+
+        While another thread is at it we wait for that at most `patience` seconds, by default the deadline of one call.
+        """
+        if not self._lock.acquire(timeout=self._settings.store_timeout if patience is None else patience):
+            raise StoreDown("MongoDB cannot be reached yet")
+        try:
+            self._open()
+        finally:
+            self._lock.release()
+
+    def _open(self) -> None:
+        if self._client is not None:
+            return
+        timeout = self._settings.store_timeout
+        try:
+            client: pymongo.MongoClient[Doc] = pymongo.MongoClient(
+                self._settings.mongo_url,
+                serverSelectionTimeoutMS=int(timeout * 1000),
+                connectTimeoutMS=3000,
+                timeoutMS=int(timeout * 2000),
+                maxPoolSize=64,
+                appname="bbctl",
+                retryWrites=True,
+                retryReads=True,
+            )
+            name = self._settings.database or client.get_default_database("backbeat").name
+        except (InvalidURI, ConfigurationError, ValueError) as error:
+            raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {_brief(error)}") from None
+        try:
+            with pymongo.timeout(timeout):
+                self._check(client)
+            options: CodecOptions[Doc] = CodecOptions()
+            database = client.get_database(
+                name,
+                codec_options=options,
+                read_concern=ReadConcern("majority"),
+                write_concern=WriteConcern("majority", j=True, wtimeout=int(timeout * 1000)),
+            )
+            database["nodes"].create_indexes(INDEXES)
+            database["history"].create_index([("node", ASCENDING), ("first", ASCENDING)])
+            database["clients"].create_index("name", unique=True)
+        except PyMongoError as error:
+            client.close()
+            raise _down(error) from None
+        except BaseException:
+            client.close()
+            raise
+        self._database, self._client = database, client
+
+    @staticmethod
+    def _check(client: pymongo.MongoClient[Doc]) -> None:
+        hello = client.admin.command("hello")
+        version = tuple(client.server_info()["versionArray"][:2])
+        if version < OLDEST:
+            shown = ".".join(map(str, version))
+            raise StoreTooOld(f"MongoDB {shown} is too old for workflows: they need {OLDEST[0]}.{OLDEST[1]} or newer")
+        if "setName" not in hello:
+            raise StoreTooOld("MongoDB is not a replica set: workflows need one (one node will do: --replSet rs0)")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._client = self._database = None
+
+    @property
+    def db(self) -> Any:
+        if self._database is None:
+            self.open()
+        return self._database
+
+    @property
+    def _nodes(self) -> Any:
+        return self.db["nodes"]
+
+    @property
+    def _local(self) -> Any:
+        """Reads that see claims, which are not journalled. Safe for whoever tests `rev` before he changes anything."""
+        return self.db.get_collection("nodes", read_concern=ReadConcern("local"))
+
+    def now(self) -> int:
+        """The database's clock in ms: our monotonic clock plus an offset measured every second."""
+        if time.monotonic() - self._measured > 1.0:
+            first = self._measured < 0
+            self._measure()
+            if first:  # the very first answer is slow: its connection had to be made
+                self._measure()
+        return int((time.monotonic() + self._offset) * 1000)
+
+    def _measure(self) -> None:
+        """An answer that took long tells the time badly, and is believed only where there is no better one of late."""
+        database = self.db
+        at = time.monotonic()
+        with self._wire():
+            hello = database.command("hello")
+        back = time.monotonic()
+        self._measured = back
+        if back - at <= 2 * self._trip or back - self._trusted > 30.0 or self._trip == 0.0:
+            self._offset = hello["localTime"].replace(tzinfo=UTC).timestamp() - (at + back) / 2
+            self._trip, self._trusted = max(back - at, 0.0005), back
+
+    def ping(self, within: float = 1.5) -> str | None:
+        """None if a majority takes a write, else why not, in one line; known after `within` seconds, whoever asks."""
+        try:
+            with pymongo.timeout(within), self._wire():
+                self.open(within)
+                self.db["health"].update_one({"_id": "ping"}, {"$set": {"at": time.time()}}, upsert=True)
+        except (StoreDown, StoreTooOld, BadRequest) as error:
+            return error.message
+        return None
+
+    def _patience(self) -> float:
+        """Seconds a call may take."""
+        if self._gone and self._client is not None and self._client.primary is None:
+            return GONE
+        return self._settings.store_timeout * 2
+
+    def _wire(self) -> _Wire:
+        return _Wire(self)
+
+    def _command(self, body: Doc, journalled: bool, session: ClientSession | None = None) -> Reply:
+        """Runs a write command, again after a lost reply or a fail-over, until the deadline."""
+        if session is None:
+            wait = int(self._settings.store_timeout * 1000)
+            concern: Doc = {"w": "majority", "j": True, "wtimeout": wait} if journalled else {"w": 1, "j": False}
+            body = {**body, "writeConcern": concern}
+        limit = time.monotonic() + self._patience()
+        pause = 0.02
+        repeated = False
+        while True:
+            try:
+                doc = cast(Doc, self.db.command(body, session=session))
+                if "writeConcernError" not in doc:
+                    return Reply(doc, repeated)
+                problem: Exception = StoreDown(f"MongoDB: {doc['writeConcernError'].get('errmsg', 'no majority')}")
+            except OperationFailure as error:
+                if error.code not in RETRYABLE or session is not None:
+                    raise
+                problem = error
+            except (AutoReconnect, ExecutionTimeout) as error:
+                if session is not None:
+                    raise
+                problem = error
+            if time.monotonic() + pause > limit:
+                raise problem
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
+            repeated = True
+
+
+# -- from the driver's errors to ours --------------------------------------------------------------------------
+
+
+class _Wire:
+    """Turns whatever the driver raises into StoreDown, in one line and without a secret; notes whether there is a primary."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._hurry: AbstractContextManager[object] | None = None
+
+    def __enter__(self) -> None:
+        if self._connection._gone:
+            self._hurry = pymongo.timeout(self._connection._patience())
+            self._hurry.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._hurry is not None:
+            self._hurry.__exit__(kind, error, trace)
+        if error is None:
+            self._connection._gone = False
+        elif isinstance(error, PyMongoError) and not isinstance(error, DuplicateKeyError | DocumentTooLarge):
+            if isinstance(error, ServerSelectionTimeoutError):
+                self._connection._gone = True
+            raise _down(error) from None
+
+
+def _down(error: PyMongoError) -> StoreDown:
+    if isinstance(error, OperationFailure) and error.code in (18, 13):
+        return StoreDown(f"MongoDB refuses our credentials: {_brief(error)}")
+    if isinstance(error, ServerSelectionTimeoutError):
+        return StoreDown(f"MongoDB cannot be reached: {_brief(error)}")
+    return StoreDown(f"MongoDB: {_brief(error)}")
+
+
+def _brief(error: Exception) -> str:
+    """The first cause in one line; the driver adds its whole view of the servers."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    for noise in (", Timeout:", " (configured timeouts", ", full error:", ", topology_version"):
+        line = line.split(noise)[0]
+    return line[:300]

@@ -1,0 +1,157 @@
+"""Reading nodes: what the drivers need, which sees claims, and what people ask, which a majority has acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING
+
+from engine.model import Node
+from engine.mongo import DUE, UNFINISHED, Connection, Doc
+
+LIVELY: Doc = {"$or": [{"ss": {"$ne": "deactivated"}}, {"gen": {"$gt": ""}}]}
+"""Active, or deactivated by `clear`, which leaves descendants alone: what `prune` and `cut` have not been through yet."""
+
+
+@dataclass(frozen=True)
+class Kids:
+    """Children of one parent that are ready or block, blocking ones first; `more` if the list was cut."""
+
+    nodes: list[Node]
+    more: bool
+
+
+def node_of(doc: Mapping[str, Any]) -> Node:
+    node = object.__new__(Node)
+    node.__dict__.update(doc)
+    node.lines = []
+    return node
+
+
+class Searches(Connection):
+    """The part of the store that only reads nodes."""
+
+    # -- for the drivers ---------------------------------------------------------------------------------------
+
+    def due(self, limit: int) -> list[str]:
+        with self._wire():
+            return [doc["_id"] for doc in self._local.find(DUE, {"_id": 1}).sort("due", ASCENDING).limit(limit)]
+
+    def node(self, id: str) -> Node | None:
+        with self._wire():
+            doc = self._local.find_one({"_id": id})
+        return node_of(doc) if doc else None
+
+    def by_ids(self, ids: Iterable[str], *, history: bool = False) -> dict[str, Node]:
+        with self._wire():
+            found = self._local.find({"_id": {"$in": list(ids)}}, None if history else {"h": 0})
+            return {doc["_id"]: node_of(doc) for doc in found}
+
+    def revs(self, ids: Iterable[str]) -> dict[str, str]:
+        with self._wire():
+            found = self._local.find({"_id": {"$in": list(ids)}}, {"rev": 1})
+            return {doc["_id"]: doc["rev"] for doc in found}
+
+    def standing(self, ids: Iterable[str]) -> dict[str, tuple[str, dict[str, Any] | None]]:
+        """{id: (rev, paused)}"""
+        with self._wire():
+            found = self._local.find({"_id": {"$in": list(ids)}}, {"rev": 1, "paused": 1})
+            return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
+
+    def kids(self, parents: Sequence[tuple[Node, int]]) -> dict[str, Kids]:
+        """For (parent, wanted): its children that block or are ready. A parent the limit cut off is missing."""
+        query = {
+            "parent": {"$in": [parent._id for parent, _ in parents]},
+            "pgen": {"$in": list({parent.gen for parent, _ in parents})},
+            "open": {"$in": ["b", "r"]},
+        }
+        order = [(field, ASCENDING) for field in ("parent", "pgen", "open", "seq")]
+        limit = sum(wanted for _, wanted in parents)
+        with self._wire():
+            docs = list(self._local.find(query, {"h": 0}).sort(order).limit(limit))
+        cut_at = docs[-1]["parent"] if len(docs) == limit else None
+        found: dict[str, list[Node]] = {}
+        for doc in docs:
+            found.setdefault(doc["parent"], []).append(node_of(doc))
+        whole = [parent for parent, _ in parents if cut_at is None or parent._id <= cut_at]
+        return {
+            parent._id: Kids([kid for kid in found.get(parent._id, []) if kid.pgen == parent.gen], parent._id == cut_at)
+            for parent in whole
+        }
+
+    def with_open(self, parents: Sequence[Node]) -> set[str]:
+        """Those that still wait for a child that does not block."""
+        waiting: set[str] = set()
+        with self._wire():
+            for parent in parents:
+                query = {"parent": parent._id, "pgen": parent.gen, "open": "n"}
+                if self._local.find_one(query, {"_id": 1}):
+                    waiting.add(parent._id)
+        return waiting
+
+    def with_ready(self, parents: Sequence[str], gen: str) -> set[str]:
+        """Those of these workflows that have a child to start, or one that blocks."""
+        query = {"parent": {"$in": list(parents)}, "pgen": gen, "open": {"$in": ["r", "b"]}}
+        limit = 64 + len(parents)
+        with self._wire():
+            found = [doc["parent"] for doc in self._local.find(query, {"parent": 1}).limit(limit)]
+            if len(found) < limit:
+                return set(found)
+            return {id for id in parents if self._local.find_one({**query, "parent": id}, {"_id": 1})}
+
+    def with_links(self, targets: Sequence[str]) -> set[str]:
+        """Those that an unfinished node of another workflow holds back."""
+        with self._wire():
+            query = {"link": {"$in": list(targets)}, "ss": {"$in": UNFINISHED}}
+            return {doc["link"] for doc in self._local.find(query, {"link": 1})}
+
+    def ids_where(self, query: Doc, limit: int = 0) -> list[str]:
+        with self._wire():
+            return [doc["_id"] for doc in self._local.find(query, {"_id": 1}).limit(limit)]
+
+    def lively(self, query: Doc) -> list[str]:
+        return self.ids_where({**query, **LIVELY})
+
+    def parked(self, workflow: str, limit: int) -> list[Node]:
+        with self._wire():
+            return [node_of(doc) for doc in self._local.find({"wf": workflow, "ss": "paused"}, {"h": 0}).limit(limit)]
+
+    # -- for people --------------------------------------------------------------------------------------------
+
+    def find(
+        self,
+        query: Doc,
+        *,
+        sort: str = "seq",
+        newest: bool = False,
+        limit: int = 0,
+        skip: int = 0,
+        history: bool = False,
+    ) -> list[Node]:
+        """Acknowledged by a majority."""
+        with self._wire():
+            found = self._nodes.find(query, None if history else {"h": 0})
+            found = found.sort(sort, DESCENDING if newest else ASCENDING).skip(skip).limit(limit)
+            return [node_of(doc) for doc in found]
+
+    def distinct(self, field: str, query: Doc) -> list[Any]:
+        with self._wire():
+            return list(self._nodes.distinct(field, query))
+
+    def aggregate(self, pipeline: list[Doc]) -> list[Doc]:
+        with self._wire():
+            return list(self._nodes.aggregate(pipeline))
+
+    def count(self, query: Doc, limit: int = 100_000) -> int:
+        with self._wire():
+            return int(self._nodes.count_documents(query, limit=limit))
+
+    def spilled(self, node: Node) -> list[list[Any]]:
+        """The history lines that were moved out of the node, oldest first."""
+        lines: list[list[Any]] = []
+        with self._wire():
+            for doc in self.db["history"].find({"node": node._id, "first": {"$lt": node.hs}}).sort("first", ASCENDING):
+                lines[doc["first"] :] = doc["lines"]
+        return lines[: node.hs]
