@@ -133,8 +133,10 @@ class Mongo:
         members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
         settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
         config = {"_id": "rs0", "members": members, "settings": settings}
+        for port in self.ports:
+            with self._direct(port) as one:
+                wait_for("mongod", lambda one=one: one.admin.command("ping"), 60)
         with self._direct(self.ports[0]) as client:
-            wait_for("mongod", lambda: client.admin.command("ping"), 60)
             client.admin.command("replSetInitiate", config)
             for _ in range(3):  # where several nodes elect another one than the first
                 for port in self.ports:
@@ -151,6 +153,23 @@ class Mongo:
     def url(self, database: str = "backbeat") -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"mongodb://root:{self.password}@{hosts}/{database}?replicaSet=rs0&authSource=admin"
+
+    def primary(self) -> int:
+        """Which of the nodes that run is the primary; waits until there is one."""
+        return int(wait_for("a primary", lambda: [str(i) for i in range(len(self.ports)) if self._leads(i)])[0])
+
+    def _leads(self, index: int) -> bool:
+        if self.nodes[index].child is None:
+            return False
+        with self._direct(self.ports[index]) as client:
+            return bool(client.admin.command("hello")["isWritablePrimary"])
+
+    def step_down(self) -> None:
+        """The primary becomes a secondary and stays one for a while."""
+        hosts = f"127.0.0.1:{self.ports[self.primary()]}"
+        url = f"mongodb://root:{self.password}@{hosts}/?directConnection=true&authSource=admin"
+        with pymongo.MongoClient(url, serverSelectionTimeoutMS=2000) as client:
+            client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
 
     def stop(self) -> None:
         for node in self.nodes:

@@ -1,0 +1,252 @@
+"""Three MongoDB nodes whose primary dies, steps down or loses its majority, and a Redis that goes, under a working engine.
+
+Callers and the client are good HTTP clients: whatever was not answered, or answered with 503, they ask again with the
+same key. What was acknowledged is there afterwards, once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.api_server import Answer, Engine, engine
+from tests.integration.engine_kit import outcomes, shape
+from tests.integration.servers import Mongo, Redis, wait_for
+
+DEADLINE = 30.0  # the API's own for an answer
+CHILDREN = [
+    {"name": "first", "mode": "blocking"},
+    {"name": "beside", "mode": "non_blocking"},
+    {"name": "flaky", "mode": "blocking", "retry": 2, "retry_interval": 0},
+    {"name": "forgotten", "mode": "fire_and_forget"},
+]
+TREE = Counter({("/go", 1): 1, ("/go/first", 1): 1, ("/go/beside", 1): 1, ("/go/flaky", 2): 1, ("/go/forgotten", 1): 1})
+
+
+@dataclass
+class Town:
+    """`made` are acknowledged workflows with an acknowledged signal each.
+
+    `refused` are the answers of 503, `answers` the seconds that each took.
+    """
+
+    mongo: Mongo
+    redis: Redis
+    api: Engine
+    rt: Runtime
+    made: list[str] = field(default_factory=list)
+    refused: list[Answer] = field(default_factory=list)
+    delivered: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, method: str, path: str, body: Any, key: str, again: bool = False, **headers: str) -> Answer:
+        """Again until it is answered. A conflict is an answer where an earlier try may have been heard."""
+        limit = time.monotonic() + 120
+        while time.monotonic() < limit:
+            began = time.monotonic()
+            try:
+                answer = self.api.call(
+                    method, path, body, headers={"Idempotency-Key": key, **headers}, timeout=DEADLINE + 5
+                )
+            except OSError as error:
+                self.troubles.append(f"{method} {path}: {error!r}")
+                raise
+            self.answers.append(time.monotonic() - began)
+            if answer.status < 300 or (again and answer.status == 409):
+                return answer
+            if answer.status != 503:
+                self.troubles.append(f"{method} {path}: {answer.status} {answer.body!r}")
+                raise AssertionError(self.troubles[-1])
+            self.refused.append(answer)
+            again = True
+            self.closed.wait(min(1.0, float(answer.headers["retry-after"])))
+        self.troubles.append(f"{method} {path}: never answered")
+        raise AssertionError(self.troubles[-1])
+
+    def work(self, node: dict[str, Any]) -> int:
+        """The client: calls back inside our POST."""
+        id = node["id"]
+        attempt = self.api.stub.of(id)[-1][2]["x-backbeat-attempt"]
+        path, headers = f"/activities/{id}", {"X-Backbeat-Attempt": attempt}
+        key = f"{id}:{attempt}"
+        again = key in self.delivered
+        self.delivered.append(key)
+        if node["name"] == "go":
+            self.ask("POST", f"{path}/decisions", {"decisions": CHILDREN}, key, again, **headers)
+        failing = node["name"] == "flaky" and attempt == "1"
+        self.ask("PUT", f"{path}/status/{'errored' if failing else 'completed'}", {}, key, again, **headers)
+        return 200
+
+    def submit(self, place: str) -> None:
+        body = {"name": "town", "subject": {"place": place}, "decider": "D"}
+        workflow = self.ask("POST", "/workflows", body, place).json["id"]
+        self.ask("POST", f"/workflows/{workflow}/signal/go", {}, place)
+        self.made.append(str(workflow))
+
+    def settle(self) -> None:
+        """Everything that was acknowledged is done, as planned, once."""
+        wait_for("all work to be done", self._all_done, 90, every=0.2)
+        assert not self.troubles
+        for workflow in self.made:
+            found = Counter((path, attempt) for path, _, _, _, attempt in shape(self.rt, workflow))
+            assert found == TREE, workflow
+            assert set(outcomes(self.rt, workflow).values()) == {1}, workflow
+
+    def done(self, workflow: str) -> bool:
+        unfinished = {"wf": workflow, "kind": "node", "ss": {"$nin": ["complete", "deactivated"]}}
+        return not self.rt.store.count(unfinished, 1)
+
+    def _all_done(self) -> bool:
+        unfinished = {"kind": "node", "ss": {"$nin": ["complete", "deactivated"]}}
+        return not self.rt.store.count(unfinished, 1) and not self.rt.store.count({"due": {"$gt": 0}}, 1)
+
+
+@dataclass
+class Callers:
+    """Threads that submit one workflow after the other until told to stop."""
+
+    town: Town
+    threads: list[threading.Thread] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Callers:
+        self.threads = [threading.Thread(target=self._run, args=(name,)) for name in ("a", "b")]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def _run(self, name: str) -> None:
+        place = 0
+        while not self.stop.is_set():
+            place += 1
+            self.town.submit(f"{name}{place}")
+            self.stop.wait(0.1)
+
+    def more(self, count: int = 4) -> None:
+        """Waits until so many more workflows were acknowledged."""
+        want = len(self.town.made) + count
+        wait_for("more to be acknowledged", lambda: self.town.troubles or len(self.town.made) >= want, 60)
+        assert not self.town.troubles
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(150)
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    """One for all: each test leaves it whole."""
+    mongo, server = Mongo.start(3), Redis.start()
+    try:
+        with engine(mongo.url("town"), server.url(), workers=2) as api:
+            rt = open_runtime(Settings(mongo_url=mongo.url("town")))
+            found = Town(mongo, server, api, rt)
+            for name in ("go", *(str(child["name"]) for child in CHILDREN)):
+                api.stub.on[name] = found.work
+            yield found
+            found.closed.set()
+            rt.close()
+    finally:
+        mongo.stop()
+        server.stop()
+
+
+# -- the primary ---------------------------------------------------------------------------------------------------
+
+
+def kill_the_primary(town: Town) -> None:
+    gone = town.mongo.nodes[town.mongo.primary()]
+    gone.kill()
+    town.mongo.primary()
+    gone.start()
+
+
+def step_down(town: Town) -> None:
+    town.mongo.step_down()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([kill_the_primary, step_down], id="short"),
+        pytest.param([kill_the_primary, step_down] * 3, id="long", marks=pytest.mark.faults),
+    ],
+)
+def test_a_fail_over_loses_and_doubles_nothing_that_was_acknowledged(
+    town: Town, faults: list[Callable[[Town], None]]
+) -> None:
+    with Callers(town) as callers:
+        for fault in faults:
+            callers.more()
+            fault(town)
+        callers.more()
+    town.settle()
+    assert max(town.answers) < DEADLINE
+
+
+# -- the majority --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("which", "refusals"),
+    [
+        pytest.param("secondaries", 2, id="short"),
+        pytest.param("secondaries", 60, id="long", marks=pytest.mark.faults),
+        pytest.param("primary", 60, id="long, the primary too", marks=pytest.mark.faults),
+    ],
+)
+def test_without_a_majority_writes_are_refused_in_a_line_and_work_resumes_by_itself(
+    town: Town, which: str, refusals: int
+) -> None:
+    town.refused.clear()
+    with Callers(town) as callers:
+        callers.more()
+        primary = town.mongo.primary()
+        others = [index for index in range(3) if index != primary]
+        gone = [town.mongo.nodes[index] for index in (others if which == "secondaries" else [primary, others[0]])]
+        for node in gone:
+            node.kill()
+        wait_for("refusals", lambda: town.troubles or len(town.refused) >= refusals, 90)
+        health = town.api.call("GET", "/health", client=None)
+        assert health.status == 503
+        assert health.json["status"] == "DOWN"
+        assert "\n" not in health.json["mongo"]
+        for node in gone:
+            node.start()
+        callers.more()
+    for answer in town.refused:
+        assert answer.json["errorClass"] == "Backbeat::StoreDown"
+        assert "MongoDB" in answer.json["message"]
+        assert "\n" not in answer.json["message"]
+        assert answer.headers["retry-after"] == "1"
+    town.settle()
+    assert max(town.answers) < DEADLINE
+
+
+# -- Redis ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [4, pytest.param(200, marks=pytest.mark.faults)])
+def test_with_redis_down_the_api_accepts_and_work_is_done_and_so_when_it_is_back(town: Town, more: int) -> None:
+    town.refused.clear()
+    with Callers(town) as callers:
+        callers.more()
+        town.redis.process.kill()
+        callers.more(more)
+        assert town.api.call("GET", "/health", client=None).json["redis"] == "down"
+        wait_for("something done without Redis", lambda: town.done(town.made[-4]), 60)
+        town.redis.up()
+        callers.more()
+    town.settle()
+    assert not town.refused
