@@ -16,13 +16,20 @@ from engine.model import Node
 from engine.store import Store
 
 CHUNK = 500
+LEFTOVER = 5_000
+"""Milliseconds older than the event: more than any two clocks differ here."""
 PASSES = 20
 """Nodes added below while we walk make another pass necessary; each finds less."""
 
 
 def prune(store: Store, node: Node, ctx: Context) -> None:
-    """Its children of other attempts, with all below them."""
-    _deactivate_below(store, {"parent": node.id, "pgen": {"$ne": node.gen}}, ctx)
+    """Its children of other attempts, with all below them.
+
+    `node` may be older than what is stored: children that came since then are of an attempt that it does not know. They
+    have places after its `last`; what a crash has left has too, and is told by its age.
+    """
+    known = {"$or": [{"seq": {"$lte": node.last or 0}}, {"created": {"$lt": node.changed - LEFTOVER}}]}
+    _deactivate_below(store, {"parent": node.id, "pgen": {"$ne": node.gen}, **known}, ctx)
 
 
 def cut(store: Store, node: Node, ctx: Context) -> None:

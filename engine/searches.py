@@ -112,7 +112,7 @@ class Searches(Connection):
             return [doc["_id"] for doc in self._local.find(query, {"_id": 1}).limit(limit)]
 
     def lively(self, query: Doc) -> list[str]:
-        return self.ids_where({**query, **LIVELY})
+        return self.ids_where({**query, "$and": [LIVELY]})
 
     def parked(self, workflow: str, limit: int) -> list[Node]:
         with self._wire():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pymongo.errors import AutoReconnect
 
-from engine import door, events, periodic, workflows
+from engine import door, events, follow, periodic, workflows
 from engine.ids import token
 from engine.model import NewNode, NewWorkflow, Node
 from engine.runtime import Runtime, open_runtime
@@ -107,6 +107,21 @@ def test_an_error_that_was_not_answered_is_not_reported_to_the_next_attempt_too(
         c for c in workflows.status_changes(rt, client, node.id) if c.machine == "client" and c.after == "errored"
     ]
     assert len(errors) == 1
+
+
+def test_pruning_that_comes_late_spares_the_children_of_the_next_attempt(rt: Runtime, client: str) -> None:
+    node = begun(rt, client)
+    (old,) = workflows.add_children(rt, client, node.id, [NewNode(name="old")])
+    workflows.change_status(rt, client, node.id, "errored")
+    ctx = rt.context()
+    stale = rt.store.by_ids([node.id])[node.id].copy()
+    events.retry(stale, ctx)
+    events.settle(stale, ctx)  # as the API holds it between its commit and what it does afterwards
+    workflows.retry_now(rt, client, node.id)
+    door.act(rt, node.id, events.deliver, check=lambda found: found or node)
+    (new,) = workflows.add_children(rt, client, node.id, [NewNode(name="new")])
+    follow.prune(rt.store, stale, ctx)
+    assert {id: found.ss for id, found in rt.store.by_ids([old, new]).items()} == {old: "deactivated", new: "pending"}
 
 
 # -- many at once --------------------------------------------------------------------------------------------------
