@@ -154,6 +154,8 @@ class Drain:
             due = self.rt.store.due(room + 200)
             ids = [*ids, *due[:room]]
             self.rt.hints.push(due[room:])
+            if len(due) > room and not self.rt.hints.ok:
+                self._next_look = now  # nobody is told of the rest: come back at once
         elif not ids and idle and not self.flights.any:
             ids = self.rt.hints.wait(max(0.0, min(wait, self._next_look - now)))
             self._next_pop = 0.0

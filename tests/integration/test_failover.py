@@ -237,7 +237,7 @@ def test_without_a_majority_writes_are_refused_in_a_line_and_work_resumes_by_its
 # -- Redis ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("more", [4, pytest.param(200, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("more", [4, pytest.param(60, marks=pytest.mark.faults)])
 def test_with_redis_down_the_api_accepts_and_work_is_done_and_so_when_it_is_back(town: Town, more: int) -> None:
     town.refused.clear()
     with Callers(town) as callers:
