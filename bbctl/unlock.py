@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from bbctl.model import Host, LockRecord
 from bbctl.remote import lock
+from bbctl.remote.lock import Locked
 from bbctl.remote.shell import script
 from bbctl.ssh.transport import Transport
 
@@ -20,6 +21,7 @@ class Held:
     status: str = "ok"
     record: LockRecord | None = None
     unreadable: bool = False
+    shown: Locked | None = None
     released: bool = False
     error: str | None = None
 
@@ -37,14 +39,14 @@ def look(transport: Transport, host: Host) -> Held:
     if found.state == "failed":
         return Held(host=host, status="failed", error=found.detail)
     error = found.detail if found.state == "unreadable" else None
-    return Held(host=host, record=found.record, unreadable=found.state == "unreadable", error=error)
+    return Held(host=host, record=found.record, unreadable=found.state == "unreadable", shown=found, error=error)
 
 
 def release(transport: Transport, seen: Held) -> Held:
     """Remove the lock that was seen."""
-    if not seen.held:
+    if not seen.held or seen.shown is None:
         return seen
-    ran = transport.run(seen.host, script(lock.break_open(seen.host.lock, seen.record)), timeout=WITHIN)
+    ran = transport.run(seen.host, script(lock.break_open(seen.host.lock, seen.shown)), timeout=WITHIN)
     if ran.exit is None:
         return replace(seen, status=ran.status, error=ran.error)
     found = lock.understand(ran.stdout + ran.stderr)

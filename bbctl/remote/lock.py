@@ -25,16 +25,22 @@ State = Literal["none", "ours", "held", "expired", "lost", "released", "busy", "
 _READ = r"""
 get() { case $whole in *"$nl$1 "*) value=${whole#*"$nl$1 "}; value=${value%%"$nl"*};; *) value=;; esac; }
 load() {
-  now=$(date +%s%N) hash= expires=0
-  if record=$(cat -- "$lock" 2>/dev/null); then
-    whole="$nl$record$nl"
-    get expires; expires=$value; get hash; hash=${value:-unreadable}
-    case $expires in ''|*[!0-9]*) hash=unreadable expires=0;; esac
-  elif [ -e "$lock" ]; then stop failed 'the record cannot be read'
-  fi
+  now=$(date +%s%N) hash= expires=0 record=
+  if [ -p "$lock" ] || [ -d "$lock" ] || [ -c "$lock" ]; then hash=unreadable; return; fi
+  for try in 1 2 3; do  # outside the flock it may come and go between two looks
+    if record=$(head -c 16384 -- "$lock" 2>/dev/null); then
+      whole="$nl$record$nl"
+      get expires; expires=$value; get hash; hash=${value:-unreadable}
+      case $expires in ''|*[!0-9]*) hash=unreadable expires=0;; esac
+      return
+    fi
+    [ -e "$lock" ] || return 0
+  done
+  stop failed 'the record cannot be read'
 }
 stop() { printf 'lock %s %s\n' "$1" "$2"; exit $fail; }
-show() { printf 'lock %s\nnow %s\n%s\n' "$1" "$now" "$record"; }
+sum() { printf %s "$record" | sha256sum; }
+show() { printf 'lock %s\nsum %s\nnow %s\n%s\n' "$1" "$(sum)" "$now" "$record"; }
 load
 """
 _OPEN = r"""
@@ -53,11 +59,13 @@ put() { { printf '%s\n' "$record" > "$lock.new" && mv -f -- "$lock.new" "$lock";
 
 @dataclass(frozen=True, kw_only=True)
 class Locked:
-    """What the host answered. `record` is the record in force (after `held`, the other's); `detail` names a failure."""
+    """What the host answered. `record` is the record in force (after `held`, the other's); `detail` names a failure;
+    `sum` is the record's SHA-256, by which one that cannot be understood is known again."""
 
     state: State
     record: LockRecord | None = None
     detail: str = ""
+    sum: str = ""
 
     @property
     def ours(self) -> bool:
@@ -145,15 +153,17 @@ def _mine(token: str) -> str:
 
 def release(lock: Lock, token: str) -> str:
     """Shell text that removes our lock; `lost` where another's lies there, `none` where there is none."""
-    return _remove(lock, digest(token))
+    return _remove(lock, f'[ "$hash" = {digest(token)} ]')
 
 
-def break_open(lock: Lock, record: LockRecord | None) -> str:
-    """Shell text that removes exactly the lock that was shown (None: an unreadable one); `lost` if it is another by now."""
-    return _remove(lock, record.token_hash if record else "unreadable")
+def break_open(lock: Lock, shown: Locked) -> str:
+    """Shell text that removes exactly the lock that was shown, understood or not; `lost` if it is another by now."""
+    if shown.record is not None:
+        return _remove(lock, f'[ "$hash" = {quote(shown.record.token_hash)} ]')
+    return _remove(lock, f'[ "$(sum)" = {quote(shown.sum)} ]')
 
 
-def _remove(lock: Lock, hashed: str) -> str:
+def _remove(lock: Lock, same: str) -> str:
     free = '[ -n "$hash" ] || { show none; exit 0; }\n'
     return (
         _head(lock)
@@ -161,7 +171,7 @@ def _remove(lock: Lock, hashed: str) -> str:
         + _OPEN
         + free
         + f"""
-[ "$hash" = {quote(hashed)} ] || {{ show lost; exit 1; }}
+{same} || {{ show lost; exit 1; }}
 rm -f -- "$lock" || stop failed 'the record cannot be removed'
 show released
 """
@@ -191,12 +201,17 @@ def understand(output: bytes) -> Locked:
         found.setdefault(key, value)
     record = _record(found)
     noise = " ".join(lines[:start])
-    if word == "read":
-        word = "unreadable" if record is None else "expired" if record.left <= 0 else "held"
+    if word == "read" and record is not None:
+        word = "expired" if record.left <= 0 else "held"
+    if word in ("read", "held") and record is None:
+        word = "unreadable"
+    if word == "unreadable":
+        detail = detail or "its record cannot be understood"
     if word not in get_args(State):
         return Locked(state="failed", detail=lines[start])
     state: State = word  # type: ignore[assignment]
-    return Locked(state=state, record=record, detail=f"{detail} ({noise})" if noise else detail)
+    detail = f"{detail} ({noise})" if noise else detail
+    return Locked(state=state, record=record, detail=detail, sum=found.get("sum", ""))
 
 
 def lost(exit: int | None, output: bytes) -> Locked | None:
@@ -209,6 +224,8 @@ def lost(exit: int | None, output: bytes) -> Locked | None:
 def _record(found: Mapping[str, str]) -> LockRecord | None:
     if not set(_FIELDS) <= set(found) or not all(_digits(found[k]) for k in ("since", "renewed", "expires")):
         return None
+    if not re.fullmatch("[0-9a-f]{64}", found["hash"]) or not re.fullmatch(r"[\w.-]{1,64}", found["run"]):
+        return None  # the run's name is shown as a part of commands to type
     now = int(found.get("now", found["renewed"])) / 1e9
     renewed, expires = int(found["renewed"]) / 1e9, int(found["expires"]) / 1e9
     words = {k: unquote(found[k]).strip() for k in ("operator", "machine", "run", "reason", "step")}
@@ -219,7 +236,7 @@ def _record(found: Mapping[str, str]) -> LockRecord | None:
 
 
 def _digits(text: str) -> bool:
-    return re.fullmatch(r"\d{1,25}", text) is not None
+    return re.fullmatch("[0-9]{1,19}", text) is not None
 
 
 def _plain(text: str) -> str:

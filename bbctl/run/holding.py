@@ -72,7 +72,7 @@ class Holding:
         Once sent it is never cut off by our own wish to stop: whether it was done must be known."""
         self._still(host)
         text = sh(remote.guarded(host.lock, self._token, body))
-        ran = self._transport.run(host, text, timeout=timeout, cancel=NEVER)
+        ran = self._transport.run(host, text, timeout=timeout, guard=True, cancel=NEVER)
         if (lost := remote.lost(ran.exit, ran.stdout)) is not None:
             raise self._gone(host, lost)
         return ran

@@ -102,7 +102,8 @@ class Run:
             if answer.state == "held" and answer.record is not None:
                 return planning.held(name, answer.record), unreached
             if not answer.ours:
-                unreached[name] = f"the lock could not be taken: {answer.detail or answer.state}"
+                more = f"; see bbctl unlock {target.host.short}" if answer.state == "unreadable" else ""
+                unreached[name] = f"the lock could not be taken: {answer.detail or answer.state}{more}"
         return None, unreached
 
     def _batches(self, unreached: Mapping[str, str]) -> tuple[RunOutcome, Mapping[str, Any] | None]:

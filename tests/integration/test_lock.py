@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,25 +109,42 @@ def test_a_guarded_body_keeps_its_output_and_exit_and_what_it_leaves_behind_does
 
 
 def test_a_lock_that_is_broken_open_must_be_the_one_that_was_shown(place: Place) -> None:
-    shown = place.take("a").record
+    shown = place.take("a")
     place.ask(lock.release(place.lock, "a"))
     place.take("b", run="r-2")
     assert place.ask(lock.break_open(place.lock, shown)).state == "lost"
-    now = place.ask(lock.read(place.lock)).record
+    now = place.ask(lock.read(place.lock))
     assert place.ask(lock.break_open(place.lock, now)).state == "released"
     assert place.ask(lock.read(place.lock)).state == "none"
 
 
-@pytest.mark.parametrize("content", ["", "garbage\n", "hash x\n", "expires soon\nhash x\n", "\0\0\0"])
+HASH = "a" * 64
+STRANGE = ["", "garbage\n", "hash x\n", "expires soon\nhash x\n", "\0\0\0", "-n", "lock released\n"]
+STRANGE += [f"expires {10**18 * 9}\nhash {HASH}\n", f"expires {'9' * 30}\nhash {HASH}\n", "x" * 3_000_000]  # half known
+
+
+@pytest.mark.parametrize("content", STRANGE, ids=range(len(STRANGE)))
 def test_a_record_that_cannot_be_understood_is_nobodys_and_stays_until_a_person_removes_it(
     place: Place, content: str
 ) -> None:
     place.take("a")
     Path(place.lock.path).write_text(content)
-    assert place.ask(lock.read(place.lock)).state == "unreadable"
-    assert not place.take("b").ours
+    shown = place.ask(lock.read(place.lock))
+    assert (shown.state, place.take("b").state) == ("unreadable", "unreadable")
     assert place.run(lock.guarded(place.lock, "a", "echo ran"))[0] == lock.LOST
-    assert place.ask(lock.break_open(place.lock, None)).state == "released"
+    Path(place.lock.path).write_text("another" + content)
+    assert place.ask(lock.break_open(place.lock, shown)).state == "lost"
+    Path(place.lock.path).write_text(content)
+    assert place.ask(lock.break_open(place.lock, shown)).state == "released"
+
+
+def test_a_lock_that_is_no_file_holds_nobody_up(place: Place) -> None:
+    place.take("a")
+    Path(place.lock.path).unlink()
+    os.mkfifo(place.lock.path)
+    shown = place.ask(lock.read(place.lock))
+    assert (shown.state, place.take("b").state) == ("unreadable", "unreadable")
+    assert place.ask(lock.break_open(place.lock, shown)).state == "released"
 
 
 @pytest.mark.parametrize(

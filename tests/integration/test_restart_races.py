@@ -127,3 +127,11 @@ def test_a_holder_whose_lock_was_taken_over_changes_nothing_more(pool: Site, two
         ann.advance(host, "start")
     assert not canary.exists()
     assert bob.release(host) is None
+
+
+def test_a_step_that_hangs_on_the_host_lets_the_lock_go_after_its_time(pool: Site, two: list[Operator]) -> None:
+    """A sudo that waits for a dead directory, say: whoever comes next must not find the lock in use for ever."""
+    host, holding = pool.members[0].host, two[0].holding()
+    assert holding.acquire(host).ours
+    assert holding.run(host, "sleep 600", timeout=0.5).status == "timeout"
+    assert holding.release(host) is None
