@@ -15,7 +15,7 @@ from typing import Literal
 from bbctl import signatures
 from bbctl.durations import format_duration
 from bbctl.look import Seen
-from bbctl.model import Finding, Host
+from bbctl.model import Finding, Host, Service
 from bbctl.redact import mask
 from bbctl.remote.logs import Line
 from bbctl.signatures import Hit, Signature
@@ -98,7 +98,7 @@ def _process_missing(case: Case) -> Iterator[Trouble]:
             "process-missing",
             case,
             f"{service.name} is down",
-            since=last.latest if last else None,
+            since=last.latest if last and _says_stop(service, last.text) else None,
             said=said,
             next=restart,
         )
@@ -113,6 +113,12 @@ def _process_missing(case: Case) -> Iterator[Trouble]:
         yield _trouble(
             "unknown", "process-missing", case, title, since=None, said=said, next=f"bbctl status {case.host.short}"
         )
+
+
+def _says_stop(service: Service, line: str) -> bool:
+    """Whether a log's last line dates the end: after a crash it may be hours old."""
+    patterns = (service.stopped, service.hang.after if service.hang else None)
+    return any(p is not None and re.search(p, line, re.IGNORECASE) for p in patterns)
 
 
 def _hung_stop(case: Case) -> Iterator[Trouble]:

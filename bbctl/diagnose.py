@@ -45,7 +45,7 @@ def diagnose(
     pools = checks.pools(found)
     asked = {h.name for h in hosts}
     mine = [s for s in found if s.host.name in asked]
-    before = _before(home, at)
+    before = _before(home, fleet.source, at)
     troubles: list[Trouble] = []
     known: set[str] = set()
     for seen in mine:
@@ -85,14 +85,17 @@ def _in(seen: Seen, key: tuple[str, str]) -> bool:
     return seen.service.vip is not None and (seen.service.vip.name, seen.service.name) == key
 
 
-def _before(home: Path | None, now: float) -> dict[str, str]:
-    """The last run on each host within a day, in words."""
+def _before(home: Path | None, inventory: Path | None, now: float) -> dict[str, str]:
+    """The last run that touched each host within a day, in words. A lab's hosts may bear the names of real ones."""
     words: dict[str, str] = {}
     for run in journal.every(home) if home is not None else ():
         if now - run.started > 86400:
             break
+        if run.inventory is not None and run.inventory != str(inventory):
+            continue
         for row in run.hosts:
-            words.setdefault(row.host, _run_words(run, row.host))
+            if row.outcome != "untouched":
+                words.setdefault(row.host, _run_words(run, row.host))
     return words
 
 

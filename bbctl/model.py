@@ -306,6 +306,7 @@ class RunRecord:
     hosts: tuple[HostRecord, ...]
     error: Mapping[str, Any] | None = None
     aborted: bool = False
+    inventory: str | None = None  # the file it was made with, where that is known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -207,6 +207,7 @@ def _run(argv: Sequence[str], state: dict[str, Any]) -> int:
         state["output"] = _guess(argv, state["output"])
     words = sort(argv)
     state["output"] = words.output or state["output"]
+    state["inventory"] = words.inventory
     if not words.rest or words.rest[0] in ("--help", "-h", "help"):
         screen.out(overview())
         return 0 if words.rest else 2
@@ -335,7 +336,9 @@ def report(error: BbctlError, state: dict[str, Any]) -> int:
             else:
                 plain.emit(value, state["output"])
         else:
-            screen.error(error.message, next=error.next, refused=error.exit == 3)
+            with screen.commands_for(state.get("inventory")):
+                said = screen.typed(error.next) if error.next else None
+            screen.error(error.message, next=said, refused=error.exit == 3)
     except OSError as lost:  # nobody reads, or there is no room: what went wrong stays the exit code
         _unread(error.exit)
         if not isinstance(lost, BrokenPipeError):

@@ -93,7 +93,8 @@ def _beside(found: Diagnosis, asking: _Asking, *, named: bool) -> tuple[list[str
     if asking.room is not None:
         words += [f"{s.name} ok" for s in asking.room.stores if s.state == "ok"]
         if asking.room.summary is not None:
-            words.append(f"queue {asking.room.summary.oldest:.1f} s · {asking.room.summary.stuck} stuck")
+            s = asking.room.summary
+            words.append(f"queue {s.oldest:.1f} s · {s.stuck} stuck" + (f" · {s.late} late" if s.late else ""))
     troubles = asking.troubles if named else ()
     others = [f"[{t.finding.severity}] {t.finding.target}: {t.finding.title}" for t in troubles]
     return words, [*others, "bbctl diagnose says more"] if others else []

@@ -37,6 +37,9 @@ ServiceName = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the record and the lock.")]
 
+# Commands whose text is somebody else's, shown as it is.
+DATA = {"exec", "logs", "threads", "runbook", "playbook", "config", "links", "init", "lab", "demo", "explain"}
+
 
 @dataclass
 class Call:
@@ -80,13 +83,25 @@ class Call:
         elif self.output == "name":
             plain.names(value, name)
         else:
-            text = human()
+            with screen.commands_for(self.said_inventory):
+                text = human()
             if text is not None:
-                screen.out(text)
+                self.tell(text)
 
     def say(self, text: str) -> None:
         """Progress and remarks: one line on stderr."""
-        screen.err(text)
+        with screen.commands_for(self.said_inventory):
+            screen.err(screen.typed(text))
+
+    def tell(self, text: str) -> None:
+        """A finished text to stdout."""
+        with screen.commands_for(self.said_inventory):
+            screen.out(screen.typed(text))
+
+    @property
+    def said_inventory(self) -> str | None:
+        """The inventory that commands shown to a person must name as this call did: without it they go to other hosts."""
+        return None if self.command.split()[0] in DATA else self.inventory
 
     def confirm(self, question: str, *, result: Any = None) -> None:
         """Ask y/N on a terminal; without `--yes` and without a terminal, or on another answer than yes: NotConfirmed (3).

@@ -214,7 +214,7 @@ def _with_progress(call: Call, run: runner.Run, halt: Halt) -> tuple[RunRecord, 
     quiet = call.output in ("json", "yaml") and not sys.stderr.isatty()
     progress = render.Progress(run.plan.order, quiet=quiet)
     warn = screen.err if quiet else progress.say  # that a signal was heard is said to everybody
-    progress.say(f"run {run.journal.run} · Ctrl-C finishes this host, then stops · bbctl runs resume {run.journal.run}")
+    progress.say(f"run {run.journal.run} · Ctrl-C finishes the host under way, then stops")
     run.journal.report = progress.event
     with progress, listening(halt, lambda times: warn(ASKED[times])):
         return run.carry_out(), progress.drawn and sys.stdout.isatty()

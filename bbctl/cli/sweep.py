@@ -75,9 +75,9 @@ def sweep(
         screen.out(getattr(screens, call.output)(result))
     elif since == "last" or not sys.stdout.isatty():
         if (said := screens.changes(checks)) is not None:
-            screen.out(said)
+            call.tell(said)
     else:
-        screen.out(screens.everything(checks))
+        call.tell(screens.everything(checks))
     return sweeping.EXITS[state]
 
 

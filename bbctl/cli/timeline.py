@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,7 @@ def timeline(ctx: typer.Context, since: Since = "1d") -> None:
         [r for r in [*_runs(journal.every(home)), *_acts(audit.entries(home))] if r["at"] >= begin],
         key=lambda r: r["at"],
     )
+    times = [screen.clock(row["at"]) for row in rows]
     for row in rows:
         row["at"] = journal.stamp(row["at"])
 
@@ -42,9 +44,11 @@ def timeline(ctx: typer.Context, since: Since = "1d") -> None:
         if not rows:
             return f"nothing was changed from here since {since}"
         table = screen.table("when", "operator", "what", "outcome", "targets", "reason")
-        for row in rows:
-            where = ", ".join(t.split(".", 1)[0] for t in row["targets"])
-            table.add_row(row["at"], row["operator"], row["what"], row["outcome"], where, screen.safe(row["reason"]))
+        for at, row in zip(times, rows, strict=True):
+            names = [t.split(".", 1)[0] for t in row["targets"]]
+            where = ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+            shown = (row["operator"], row["what"], row["outcome"], where, row["reason"])
+            table.add_row(at, *(screen.safe(cell) for cell in shown))
         screen.draw(table)
         return None
 
@@ -65,10 +69,23 @@ def _acts(entries: Any) -> list[dict[str, Any]]:
     """What was done outside of runs: a run tells its own story."""
     return [
         {
-            "at": e["at"], "operator": str(e.get("operator", "")), "what": str(e.get("command", "")),
-            "outcome": str(e.get("result", "")), "targets": [str(t) for t in e.get("targets", [])],
+            "at": e["at"], "operator": str(e.get("operator", "")), "what": _what(e),
+            "outcome": str(e.get("result", "")), "targets": _targets(e.get("targets", [])),
             "reason": str(e.get("reason", "")), "run": None,
         }
         for e in entries
         if "run" not in e and "result" in e
     ]  # fmt: skip
+
+
+def _what(entry: Mapping[str, Any]) -> str:
+    """The command, and for one that carries a command to hosts that one too."""
+    words = [str(word) for word in entry.get("argv", [])]
+    tail = words[words.index("--") + 1 :] if "--" in words else []
+    return " ".join([str(entry.get("command") or entry.get("act", "")), *tail])
+
+
+def _targets(said: Any) -> list[str]:
+    """Names, however the act told them: a list, or lists by kind."""
+    kinds = said.values() if isinstance(said, Mapping) else [said]
+    return [str(name) for kind in kinds for name in (kind if isinstance(kind, list) else [kind])]

@@ -69,4 +69,4 @@ def verdict(fleet: Fleet, remarks: Sequence[str]) -> str:
 
 
 def links(rows: Sequence[Mapping[str, str]]) -> str:
-    return columns((row["name"], row["host"] or "", row["url"]) for row in rows)
+    return columns((row["name"], row["host"] or "", row["url"]) for row in rows) or "the inventory names no links"

@@ -19,6 +19,7 @@ from bbctl.render import screen
 from bbctl.render.hostrows import HostRows
 from bbctl.render.screen import BAD, DIM, GOOD, age, safe
 
+VIP = {"in": "in the VIP", "out": "OUT of the VIP"}
 NEXT = """\
 Your turn:  bbctl lab break accounting-worker2 hang-on-stop
             bbctl -i lab restart workers
@@ -31,7 +32,9 @@ def status(found: Mapping[str, Any], *, next: str | None) -> str:
     for host in found["hosts"]:
         jboss = f"jboss {host['jboss']}" if host["jboss"] else "jboss DOWN"
         broken = f"  broken: {', '.join(host['faults'])}" if host["faults"] else ""
-        lines.append(f"{host['host']}  {host['address']}:{host['port']}  {jboss}  {host['vip']} of VIP{broken}")
+        lines.append(
+            f"{host['host']}  {host['address']}:{host['port']}  {jboss}  {VIP.get(host['vip'], 'VIP unknown')}{broken}"
+        )
     vip, client = found["vip"], found["client"]
     lines.append(f"vip     {vip['url']}  {vip['requests']} requests · {vip['errors']} errors")
     broken = f"  broken: {', '.join(client['faults'])}" if client["faults"] else ""

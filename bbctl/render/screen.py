@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 BAD, BUSY, GOOD, DIM = "red", "yellow", "green", "bright_black"
 WIDE = 400  # columns without a terminal: nothing is cut or folded
 
+_inventory: ContextVar[str | None] = ContextVar("inventory", default=None)
+_COMMAND = re.compile(r"\bbbctl (?=[a-z])(?!(?:lab|demo|explain|init|completion)\b)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -57,7 +63,39 @@ def draw(*things: Any, stderr: bool = False) -> None:
     """Print Rich renderables or strings."""
     where = console(stderr=stderr)
     for thing in things:
-        where.print(thing)
+        where.print(_typed(thing))
+
+
+@contextmanager
+def commands_for(inventory: str | None) -> Iterator[None]:
+    """Within, every command that a drawn line says to type gets `-i inventory`, as the call that shows it had."""
+    before = _inventory.set(inventory)
+    try:
+        yield
+    finally:
+        _inventory.reset(before)
+
+
+def typed(text: str) -> str:
+    """A text whose commands name the inventory in force (`commands_for`)."""
+    return _COMMAND.sub(lambda found: f"{found[0]}{_said()}", text)
+
+
+def _typed(thing: Any) -> Any:
+    """The same for what is drawn; colours stay where they are."""
+    if isinstance(thing, str):
+        return typed(thing)
+    plain = getattr(thing, "plain", None)
+    if plain is None or not _said():
+        return thing
+    for found in reversed(list(_COMMAND.finditer(plain))):
+        thing = thing[: found.end()].append(_said()).append(thing[found.end() :])
+    return thing
+
+
+def _said() -> str:
+    inventory = _inventory.get()
+    return f"-i {shlex.quote(inventory)} " if inventory else ""
 
 
 def out(text: str, *, end: str = "\n") -> None:

@@ -131,7 +131,7 @@ def fold(events: list[Event], *, held: bool) -> RunRecord:
     return RunRecord(
         run=first["run"], kind=first["kind"], outcome=outcome, reason=first["reason"], operator=first["operator"],
         started=first["at"], finished=end["at"] if end else None, hosts=tuple(hosts.values()),
-        error=end.get("error") if end else None, aborted=aborted,
+        error=end.get("error") if end else None, aborted=aborted, inventory=first.get("inventory"),
     )  # fmt: skip
 
 

@@ -274,6 +274,9 @@ def test_a_silent_client_leaves_invoices_to_look_at_and_status_says_what_is_brok
     assert json.loads(found.stdout)["client"]["faults"] == ["silent"]
     listed = json.loads(bbctl(home, "-i", "lab", "workflow", "list", "--limit", "5", "-o", "json").stdout)
     assert len(listed) == 5
+    stuck = bbctl(home, "-i", "lab", "workflow", "stuck")  # what the demo tells to type next shows something at once
+    assert stuck.returncode == 1
+    assert "5 workflows" in stuck.stdout
     assert bbctl(home, "lab", "mend", "client").returncode == 0
     assert json.loads(bbctl(home, "lab", "status", "-o", "json").stdout)["client"]["faults"] == []
 

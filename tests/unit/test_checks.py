@@ -21,7 +21,7 @@ from bbctl.sweep import Row
 
 NOW = 1_795_489_632.0
 SERVICE = Service(
-    name="jboss", process=Process(match="x", user="jboss"), log="/l", started="Started in",
+    name="jboss", process=Process(match="x", user="jboss"), log="/l", started="Started in", stopped="JBoss .*stopped",
     hang=Hang(after="stopp?ing hornetq", within=60), health=Health(url="http://h/"),
     vip=Vip(name="v", drain=Drain(kind="file", path="/h"), min_in_service=2),
 )  # fmt: skip
@@ -89,6 +89,13 @@ def test_each_state_is_one_finding_under_its_own_name(facts: dict[str, Any], ids
     got = found(seen(**facts))
     assert [f.id for f in got] == ids
     assert all(f.next.startswith("bbctl ") and f.target == "w2.snc1" and f.evidence for f in got)
+
+
+def test_a_process_is_missing_since_its_log_said_that_it_stopped_and_not_since_it_said_anything_else() -> None:
+    gone: dict[str, Any] = {"process": "stopped", "proc": None, "candidates": ()}
+    stopped, crashed = found(seen("JBoss AS stopped in 9ms", **gone)), found(seen("Started in 29s", **gone))
+    assert [(f.id, f.since) for f in stopped if f.id == "process-missing"] == [("process-missing", NOW - 100)]
+    assert [(f.id, f.since) for f in crashed if f.id == "process-missing"] == [("process-missing", None)]
 
 
 def test_a_hang_says_since_when_with_the_log_s_last_word() -> None:
