@@ -147,8 +147,9 @@ show ours
 
 
 def _mine(token: str) -> str:
-    # Asked before the folder is touched, and again under flock: who has lost the lock makes nothing.
-    return f'[ "$hash" = {digest(token)} ] || {{ show lost; exit $fail; }}\n'
+    # Asked before the folder is touched, and again under flock: who has lost the lock makes nothing. One that ran out is
+    # lost too, though nobody took it: meanwhile others may have counted on this host, whose claim was no longer seen.
+    return f'[ "$hash" = {digest(token)} ] && [ "$now" -lt "$expires" ] || {{ show lost; exit $fail; }}\n'
 
 
 def release(lock: Lock, token: str) -> str:

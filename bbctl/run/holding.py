@@ -131,7 +131,9 @@ class Holding:
     def _gone(self, host: Host, answer: Locked) -> LockLost:
         if answer.state == "lost":
             now = answer.record
+            ours = now is not None and now.token_hash == remote.digest(self._token)
             by = f"{now.holder} ({now.run}) holds it now" if now else "it was removed"
+            by = "it ran out before it was renewed" if ours else by
             self.lost[host.name] = f"the lock of {host.name} is lost: {by}; nothing more is changed there"
             message = self.lost[host.name]
         else:

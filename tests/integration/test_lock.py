@@ -86,6 +86,18 @@ def test_an_expired_lock_is_taken_over_and_its_old_holder_changes_nothing_more(t
     assert place.ask(lock.release(place.lock, "a")).state == "lost"
 
 
+def test_a_lock_that_ran_out_is_nobodys_until_it_is_taken_anew(tmp_path: Path) -> None:
+    """Whoever slept must not go on as if nobody could have counted on this host meanwhile."""
+    place = Place(tmp_path, "sh", expires=0.2)
+    assert place.take("a").ours
+    wait_for(lambda: place.ask(lock.read(place.lock)).state == "expired", "the expiry")
+    assert place.ask(lock.renew(place.lock, "a")).state == "lost"
+    assert place.run(lock.guarded(place.lock, "a", f"touch {tmp_path}/changed"))[0] == lock.LOST
+    assert not (tmp_path / "changed").exists()
+    assert place.take("a").ours
+    assert place.ask(lock.release(place.lock, "a")).state == "released"
+
+
 def test_the_owner_takes_it_over_with_the_old_token_and_the_old_token_is_worth_nothing_then(place: Place) -> None:
     first = place.take("a").record
     again = place.ask(lock.acquire(place.lock, "b", fields=FIELDS, old_token="a"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from bbctl.run import journal
 from tests.integration.shop import Shop, finish, kill_at, shop
+from tests.integration.sshd import wait_for
 
 STEPS = ("lock", "preflight", "drain", "settle", "stop", "start", "started", "health", "undrain", "unlock")
 TOUCHING = ("drain", "stop", "start", "started", "health", "undrain")  # the others with `make faults`
@@ -194,3 +196,24 @@ def test_asked_twice_it_does_not_wait_for_a_host_that_is_silent(two: Shop, tmp_p
     assert (ended.code, said.outcomes) == (130, {"h1": "interrupted"}), ended
     assert (said.record["outcome"], said.record["hosts"][0]["vip"]) == ("interrupted", "out")
     assert two.change("runs", "resume", said.record["run"], home=home).code == 0
+
+
+def test_a_run_that_slept_longer_than_its_lock_takes_no_host_out(two: Shop, tmp_path: Path) -> None:
+    """A laptop that was shut for an hour: another run may have counted on this host since, and have taken its neighbour."""
+    home, member = str(tmp_path / "home"), two.members[0]
+    inventory = json.loads((two.folder / "inventory.yml").read_text())
+    (two.folder / "inventory.yml").write_text(json.dumps({**inventory, "lock": {"expires": "2s"}}))
+    record = two.folder / "user-h1.snc1/.bbctl/lock"
+    try:
+        proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
+        assert kill_at(proc, two, "drain", signal.SIGSTOP, home=home)
+        wait_for(
+            lambda: int(record.read_text().split("expires ")[1].split()[0]) < time.time_ns(), "the lock to run out"
+        )
+        os.killpg(proc.pid, signal.SIGCONT)
+        said = finish(proc, timeout=25)
+    finally:
+        two.write()
+    assert (said.code, said.outcomes, said.steps()["drain"]) == (1, {"h1": "failed"}, "failed"), said
+    assert (member.heartbeat.exists(), member.calls) == (True, [])
+    assert two.change("runs", "resume", said.record["run"], home=home).outcomes == {"h1": "restarted"}
