@@ -190,13 +190,21 @@ def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -
     return code
 
 
+def or_resume(home: Path, plan: Plan, refusal: Refusal) -> Refusal:
+    """Where the lock is that of a run which was cut short on this machine: going on with that run is what to do."""
+    lock = plan.targets[refusal.host].facts.lock if refusal.code == "locked" and refusal.host else None
+    if lock is None or not any(r.run == lock.run and r.outcome == "interrupted" for r in journal.every(home)):
+        return refusal
+    return replace(refusal, next=f"bbctl runs resume {lock.run} · {refusal.next}")
+
+
 def _permit(call: Call, plan: Plan, book: Journal, *, resumed: bool) -> None:
     """Refused, or asked and answered yes. What ends here is a refused run, with its record; a run that was to be resumed
     stays what it was."""
     refusal = plan.refused
     try:
         if refusal is not None:
-            raise refusal.error()
+            raise or_resume(call.settings.home(), plan, refusal).error()
         _confirm(call, plan)
     except (BbctlError, KeyboardInterrupt) as error:
         said = error if isinstance(error, BbctlError) else Interrupted("interrupted: nothing was changed")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bbctl.capacity import Pool
+from bbctl.cli.running import or_resume
 from bbctl.model import Drain, Facts, Host, LockRecord, Proc, Process, Service, Ssh, Vip
 from bbctl.run import plan as planning
+from bbctl.run.journal import Journal
 from bbctl.run.plan import Job, Plan, Target
 from bbctl.run.playbook import Procedure, Step, Strategy, goal
 
@@ -102,6 +105,18 @@ def test_force_overrides_the_guard_and_nothing_else() -> None:
     held = plan(job(force=True), ("w1",), w1={"lock": lock()})
     assert held.refused is not None
     assert held.refused.code == "locked"
+
+
+def test_a_lock_of_a_run_cut_short_on_this_machine_is_answered_by_going_on_with_it(tmp_path: Path) -> None:
+    begin = {"kind": "restart", "reason": "", "operator": "ann@ops1", "hosts": ["w1"]}
+    book = Journal.create(tmp_path, begin, now=lambda: 1.0)
+    made = plan(job(), ("w1",), w1={"lock": lock(book.run)})
+    assert made.refused is not None
+    at_work = or_resume(tmp_path, made, made.refused)  # a living process holds the journal: nothing to resume
+    book.close()
+    cut_short, elsewhere = or_resume(tmp_path, made, made.refused), or_resume(tmp_path / "other", made, made.refused)
+    assert at_work.next == elsewhere.next == f"bbctl runs show {book.run} · ask ann"
+    assert cut_short.next == f"bbctl runs resume {book.run} · bbctl runs show {book.run} · ask ann"
 
 
 def test_one_cause_on_all_hosts_is_not_restarted_away() -> None:
