@@ -144,9 +144,8 @@ class _Saving:
         if not where:
             raise ValueError("no log is named that it would land in")
         before = self._tail(where, window=0)
-        sent = process.understand_signal(
-            self._change(process.signal(proc, "QUIT", become=process.become(self.host.ssh.user, proc))).stdout
-        )
+        ask = process.signal(proc, "QUIT", become=process.become(self.host.ssh.user, proc))
+        sent = process.understand_signal(self._change(process.if_heard(proc, ask)).stdout)
         if sent.outcome != "sent":
             raise ValueError(f"the QUIT was not sent: {sent.outcome} {sent.detail}".strip())
         until, grown, size = time.monotonic() + min(DUMP, self.left), time.monotonic(), 0

@@ -255,12 +255,22 @@ said=$(/bin/sh -c {check} sh {who} 2>&1) || {{ printf 'not the process: %s\n' "$
 {body}
 """
 
-OUTCOMES = {0: "sent", 3: "gone", 4: "changed", 5: "zombie", 6: "denied"}
+# QUIT is the third signal: the bit of value 4 in the last digit of the mask. Without a handler it ends a process.
+_IF_HEARD = r"""
+mask=$(while read -r word mask; do [ "$word" != SigCgt: ] || echo "$mask"; done 2>/dev/null < /proc/{pid}/status)
+case $mask in
+  ''|*[4567cdefCDEF]) ;;
+  *) echo 'signal 7 - it does not handle QUIT and would die of it: no JVM, or one started with -Xrs'; exit 7;;
+esac
+{body}
+"""
+
+OUTCOMES = {0: "sent", 3: "gone", 4: "changed", 5: "zombie", 6: "denied", 7: "deadly"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signalled:
-    """`outcome`: sent, gone, changed (another process now), zombie (`detail` is its parent's pid), denied or unclear."""
+    """`outcome`: sent, gone, changed (another process now), zombie (`detail` is its parent's pid), denied, deadly or unclear."""
 
     outcome: str
     how: str
@@ -304,6 +314,12 @@ def become(login: str, proc: Proc) -> str | None:
 def only(proc: Proc, body: str) -> str:
     """Shell text that runs `body` only where the process is proven to be the one; else exit 4 and the cause on stderr."""
     return _ONLY.format(check=quote(_CHECK), who=_who(proc), body=body)
+
+
+def if_heard(proc: Proc, body: str) -> str:
+    """Shell text that runs `body`, which asks for a thread dump by QUIT, only where the process would not die of that;
+    else it answers like `signal`: deadly."""
+    return _IF_HEARD.format(pid=proc.pid, body=body)
 
 
 _WAIT = r"""

@@ -56,4 +56,4 @@ def stand(proc: Proc) -> str:
 def jstack(proc: Proc, *, become: str | None, seconds: float) -> str:
     """Shell text for a thread dump by the tools of the process's own Java, as the user it runs as."""
     text = _JSTACK.format(pid=proc.pid, seconds=max(1, round(seconds)))
-    return process.only(proc, join(as_user(become, ("/bin/sh", "-c", text))))
+    return process.if_heard(proc, process.only(proc, join(as_user(become, ("/bin/sh", "-c", text)))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -16,9 +17,10 @@ from typing import Any
 import pytest
 
 from bbctl import kill as killing
+from bbctl import threads
 from bbctl.dumps import deadlocks
 from bbctl.kill import Aim, Killed
-from bbctl.model import Proc
+from bbctl.model import Proc, Process
 from bbctl.remote import process
 from bbctl.run.holding import Holding
 from bbctl.ssh.transport import Transport
@@ -99,6 +101,23 @@ def test_a_process_deaf_to_quit_is_killed_all_the_same_and_the_lack_is_noted(
     assert reap(jboss.procs[0]) == -signal.SIGKILL
     notes = next(p for p in done.evidence if p.name == "notes.txt").read_text()
     assert "deaf to QUIT" in notes
+
+
+def test_no_thread_dump_is_asked_of_a_process_that_would_die_of_it(
+    one: tuple[Site, Jboss, Transport], tmp_path: Path
+) -> None:
+    _, jboss, transport = one
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "org.ruby.Main"])
+    try:
+        rule = Process(match="org\\.ruby\\.Main", user=getpass.getuser())
+        for how in ("sigquit", "jstack"):
+            host = replace(jboss.host, services=(jboss.service(process=rule, thread_dump=how),))
+            said = threads.take(transport, host, "jboss", tmp_path / how)
+            assert (said.status, sleeper.poll()) == ("failed", None)
+            assert "would die of it" in (said.error or "")
+    finally:
+        sleeper.kill()
+        sleeper.wait(5)
 
 
 def test_quit_is_sent_and_not_waited_for(one: tuple[Site, Jboss, Transport], tmp_path: Path) -> None:
