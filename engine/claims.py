@@ -14,6 +14,7 @@ from engine.mongo import DUE, NOW, Connection, Doc
 from engine.searches import node_of
 
 FREE: list[Doc] = [{"by": None}, {"due": {"$gt": 0}, "$expr": {"$lte": ["$due", NOW]}}]
+NO_LINES = {"h": 0}
 LOOKABLE = ["", "processing_children", "complete", "deactivated"]
 
 
@@ -24,12 +25,34 @@ class Claims(Connection):
         """Those of `ids` that are due, held by `worker` for a lease. Not journalled: a lost claim fails later on `rev`."""
         failpoint("claim.before")
         with self._wire():
-            self._command(
-                {"update": "nodes", "updates": [self._claiming({"_id": {"$in": list(ids)}, **DUE}, token, worker)]},
-                False,
-            )
-            failpoint("claim.after")
-            return [node_of(doc) for doc in self._local.find({"_id": {"$in": list(ids)}, "rev": token}, {"h": 0})]
+            if len(ids) == 1:
+                found = self._claim_one(ids[0], token, worker)
+            else:
+                claiming = self._claiming({"_id": {"$in": list(ids)}, **DUE}, token, worker)
+                self._command({"update": "nodes", "updates": [claiming]}, False)
+                failpoint("claim.after")
+                found = self._claimed(ids, token)
+        return found
+
+    def _claim_one(self, id: str, token: str, worker: str) -> list[Node]:
+        """In one trip: what comes alone is what somebody waits for."""
+        claiming = self._claiming({"_id": id, **DUE}, token, worker)
+        body = {
+            "findAndModify": "nodes",
+            "query": claiming["q"],
+            "update": claiming["u"],
+            "new": True,
+            "fields": NO_LINES,
+        }
+        reply = self._command(body, False)
+        failpoint("claim.after")
+        doc = reply.doc["value"]
+        if doc is None and reply.repeated:
+            return self._claimed([id], token)
+        return [node_of(doc)] if doc is not None else []
+
+    def _claimed(self, ids: Sequence[str], token: str) -> list[Node]:
+        return [node_of(doc) for doc in self._local.find({"_id": {"$in": list(ids)}, "rev": token}, NO_LINES)]
 
     def _claiming(self, query: Doc, token: str, worker: str, **more: Any) -> Doc:
         now = self.now()
@@ -43,7 +66,7 @@ class Claims(Connection):
         with self._wire():
             self._command({"update": "nodes", "updates": [self._claiming(query, token, worker, look=token)]}, True)
             failpoint("look.after")
-            return [node_of(doc) for doc in self._local.find({"_id": {"$in": list(ids)}, "rev": token}, {"h": 0})]
+            return self._claimed(ids, token)
 
     def set_looking(self, ids: Sequence[str], token: str) -> set[str]:
         """Has parents that others hold look again, blindly; the ids that nobody holds any more (claim those)."""
