@@ -162,7 +162,7 @@ def resolve_id(rt: Runtime, asked: str) -> Node:
 
 def _by_end(rt: Runtime, asked: str) -> list[Node]:
     begins = rt.store.find({"_id": {"$gte": asked, "$lt": asked + "g"}}, sort="_id", limit=11)
-    if len(asked) > ids.TAIL:
+    if len(asked) >= ids.TAIL:
         ends = rt.store.find(
             {"tail": asked[-ids.TAIL :], "_id": {"$regex": f"{re.escape(asked)}$"}}, sort="_id", limit=11
         )

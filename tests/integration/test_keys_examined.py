@@ -1,0 +1,115 @@
+"""What the engine asks of a full store costs what it gives back, not what lies there: keys and documents examined, by MongoDB's
+own count.
+
+The store is filled with finished work, with work that waits, and with one workflow of thousands of nodes; then workers and
+callers go about a day's work under the profiler.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine import workflows
+from engine.change import document
+from engine.drain import Drain
+from engine.handlers import activity, register
+from engine.model import NewNode, NewWorkflow, Search
+from engine.registry import Registry
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.servers import wait_for
+
+HANDLERS = Registry()
+OTHERS = 6000
+BOUND = 64
+"""Keys or documents one command may examine: a page of results, a bulk of what a worker holds; far less than lies there."""
+
+
+@activity(registry=HANDLERS)
+def decide() -> None:
+    for mode in ("blocking", "non_blocking", "fire_and_forget") * 3:
+        register(step, mode=mode, registry=HANDLERS)  # type: ignore[arg-type]
+
+
+@activity(registry=HANDLERS)
+def step() -> None:
+    pass
+
+
+@pytest.fixture
+def rt(mongo_url: str) -> Iterator[Runtime]:
+    found = open_runtime(Settings(mongo_url=mongo_url), handlers=HANDLERS)
+    yield found
+    found.close()
+
+
+def finish(rt: Runtime) -> None:
+    drain = Drain(rt, "worker")
+    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
+    drain.leave(0)
+
+
+def fill(rt: Runtime, client: str) -> str:
+    """Copies of real documents: finished ones, ones that wait for their client, and a workflow full of both; its id."""
+    new = NewWorkflow(name="town", subject="big", signal=NewNode(name="decide"))
+    ((root, signal),) = workflows.start_many(rt, client, [new])
+    finish(rt)
+    nodes = rt.store.db["nodes"]
+    done = nodes.find_one({"parent": signal.id, "ss": "complete", "mode": "blocking"})
+    waits = {**done, "ss": "sent_to_client", "cs": "received", "open": "n", "do": {"timeout": True}, "due": 1 << 50}
+    copies: list[dict[str, Any]] = []
+    for place in range(OTHERS):
+        kind = waits if place % 3 == 0 else done
+        family = {} if place % 2 else {"wf": f"w{place // 20}", "parent": f"p{place // 20}", "pgen": "g"}
+        id = str(uuid.UUID(int=place + (1 << 64)))
+        copies.append({**kind, "_id": id, "tail": id[-8:], "seq": done["seq"] + 1 + place, **family})
+    nodes.insert_many(copies)
+    top = document(root)
+    others = [
+        {**top, "_id": f"w{place}", "tail": f"{place:08x}", "subject": f'"{place}"', "shash": f"{place}"}
+        for place in range(OTHERS // 20)
+    ]
+    nodes.insert_many(others)
+    return root.id
+
+
+def examined(rt: Runtime) -> list[tuple[int, int, dict[str, Any]]]:
+    lines = rt.store.db["system.profile"].find({"ns": f"{rt.store.db.name}.nodes"})
+    found = [(line.get("keysExamined", 0), line.get("docsExamined", 0), line) for line in lines]
+    return sorted(found, key=lambda one: -max(one[:2]))
+
+
+def test_no_command_of_a_day_s_work_examines_more_than_it_needs(rt: Runtime) -> None:
+    client = workflows.add_client(rt, "town")[0].id
+    big = fill(rt, client)
+    rt.store.db.command("profile", 2)
+    try:
+        new = [NewWorkflow(name="town", subject=place, signal=NewNode(name="decide")) for place in range(5)]
+        pairs = workflows.start_many(rt, client, new)
+        finish(rt)
+        late = workflows.signal(rt, client, big, NewNode(name="step"))
+        finish(rt)
+        assert rt.store.by_ids([late.id])[late.id].ss == "complete"
+        root, signal = pairs[0]
+        assert len(workflows.tree(rt, client, root.id)[1]) == 10
+        assert workflows.find_workflow(rt, client, subject=3, name="town").id == pairs[3][0].id
+        assert workflows.resolve_id(rt, signal.id[-8:]).id == signal.id
+        workflows.get_node(rt, client, signal.id)
+        workflows.history(rt, client, signal.id)
+        workflows.children(rt, client, root.id)
+        workflows.pause(rt, client, root.id)
+        workflows.resume(rt, client, root.id)
+        finish(rt)
+        assert workflows.list_workflows(rt, client, Search(per_page=20))
+        assert workflows.search_workflows(rt, client, Search(name="town", per_page=20))
+        assert workflows.search_activities(rt, client, Search(name="step", per_page=20))
+        assert workflows.error_workflows(rt, client) == []
+    finally:
+        rt.store.db.command("profile", 0)
+    found = examined(rt)
+    assert len(found) > 50, "the profiler saw the work"
+    assert [one for one in found if one[0] > BOUND or one[1] > BOUND] == []
