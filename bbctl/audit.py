@@ -19,29 +19,43 @@ from pathlib import Path
 from typing import Any
 
 from bbctl.errors import Failed
+from bbctl.redact import mask
 
 ZERO = "0" * 64
-_URL = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+@")
+_SECRET_NEXT = re.compile(r"(?i)--?(password|passwd|passphrase|token|secret|api-?key)")
 
 
 def masked(words: Sequence[str]) -> list[str]:
-    """The words of a call with passwords in URLs masked."""
-    return [_URL.sub(r"\1:***@", w) for w in words]
+    """The words of a call without what looks like a password or a token: in URLs, after `=`, in headers, or the next word."""
+    before = ["", *words]
+    return ["***" if _SECRET_NEXT.fullmatch(last) else mask(word) for last, word in zip(before, words, strict=False)]
 
 
 def append(home: Path, entry: Mapping[str, Any], *, at: float | None = None) -> str:
     """Add one act: `operator argv targets decision result run …`. Gives its hash; it is on the disk when this returns."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _held(home) as fd:
-        count, prev = _tail(fd)
-        line: dict[str, Any] = {"seq": count + 1, "at": time.time() if at is None else at, **entry, "prev": prev}
-        line["hash"] = _digest(line)
-        os.write(
-            fd, (json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n").encode("utf-8", "replace")
-        )
-        os.fsync(fd)
-        _head(home, line)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _held(home) as fd:
+            count, prev = _tail(fd)
+            line: dict[str, Any] = {"seq": count + 1, "at": time.time() if at is None else at, **entry, "prev": prev}
+            line["hash"] = _digest(line)
+            text = json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n"
+            _whole(fd, text.encode("utf-8", "replace"))
+            _head(home, line)
+    except OSError as error:
+        raise Failed(
+            f"{home / 'audit.jsonl'} cannot be written: {error.strerror}", code="audit", next="bbctl config show"
+        ) from None
     return str(line["hash"])
+
+
+def after(home: Path, entry: Mapping[str, Any]) -> str | None:
+    """Add what came of an act that is done. What kept it from being written, or None: the result must be told all the same."""
+    try:
+        append(home, entry)
+    except Failed as error:
+        return error.message
+    return None
 
 
 def entries(home: Path) -> Iterator[dict[str, Any]]:
@@ -102,6 +116,19 @@ def _tail(fd: int) -> tuple[int, str]:
         except (ValueError, KeyError, TypeError):
             continue
     return 0, ZERO
+
+
+def _whole(fd: int, line: bytes) -> None:
+    """All of a line, on the disk, or nothing of it."""
+    size = os.fstat(fd).st_size
+    try:
+        view = memoryview(line)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
 
 
 def _last_piece(fd: int, size: int = 1 << 20) -> bytes:

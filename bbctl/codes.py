@@ -197,6 +197,9 @@ CODES: dict[str, Code] = STATUSES | {
     "journal": Code(
         "A run's journal cannot be read or written.", "Look at the folder that the message names; a full disk?", 1
     ),
+    "audit": Code(
+        "The audit cannot be written, so nothing is done.", "Look at the folder that the message names; a full disk?", 1
+    ),
     "audit-broken": Code(
         "The chain of the audit file does not hold: a line was changed, lost or added.",
         "bbctl audit verify names the first; keep the file as it is.",

@@ -6,7 +6,7 @@ import re
 
 _WORD = r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|routing[_-]?key|credential)[\w.-]*|pwd)"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?<=://)([^/@\s:\"']*):[^/@\s\"']+@"), r"\1:***@"),
+    (re.compile(r"(?<=://)([^/@\s:\"']*):[^/\s\"']+@"), r"\1:***@"),
     (re.compile(rf"(?i)(\"{_WORD}\"\s*:\s*)(\"(?:[^\"\\]|\\.)*\"|[^\s,}}\]]+)"), r'\1"***"'),
     (re.compile(rf"(?i)\b({_WORD}\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"), r"\1***"),
     (re.compile(r"(?i)\b((?:proxy-)?authorization\s*[:=]\s*)(?:(basic|bearer|token)\s+)?[^\s,;\"']+"), r"\1***"),

@@ -25,6 +25,7 @@ def act(call: Call, *, targets: Mapping[str, Any], reason: str) -> Iterator[dict
         yield outcome
     except BaseException as error:
         said = error.message if isinstance(error, BbctlError) else getattr(error, "message", type(error).__name__)
-        audit.append(home, {**entry, "decision": "result", "result": "failed", "error": said, **outcome})
+        audit.after(home, {**entry, "decision": "result", "result": "failed", "error": said, **outcome})
         raise
-    audit.append(home, {**entry, "decision": "result", "result": "done", **outcome})
+    if lost := audit.after(home, {**entry, "decision": "result", "result": "done", **outcome}):
+        call.say(f"the result is not in the audit: {lost}")

@@ -103,10 +103,9 @@ def _carry_out(
         )
     finally:
         holding.close()
-    audit.append(
-        home,
-        {**act, "targets": list(targets), "decision": "result", "result": {d.aim.host.name: d.outcome for d in done}},
-    )
+    result = {d.aim.host.name: d.outcome for d in done}
+    if lost := audit.after(home, {**act, "targets": list(targets), "decision": "result", "result": result}):
+        call.say(f"the result is not in the audit: {lost}")
     return done
 
 

@@ -15,7 +15,7 @@ from bbctl.capacity import Refusal
 from bbctl.cli.front import Call
 from bbctl.drain import Gate
 from bbctl.durations import format_duration
-from bbctl.errors import BbctlError, Interrupted, NotConfirmed, UsageError
+from bbctl.errors import BbctlError, ConfigError, Interrupted, NotConfirmed, UsageError
 from bbctl.model import Host, RunOutcome, RunRecord
 from bbctl.near import hint
 from bbctl.render import run as render
@@ -139,8 +139,14 @@ def begin_of(call: Call, plan: Plan) -> dict[str, Any]:
 
 
 def job_of(begin: Mapping[str, Any]) -> Job:
-    """The job of an earlier run, from its journal."""
-    said = begin["procedure"]
+    """The job of an earlier run, from its journal. ConfigError where somebody edited it."""
+    try:
+        return _job(begin, begin["procedure"])
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"the journal of run {begin['run']} does not say what was asked for: {error}") from None
+
+
+def _job(begin: Mapping[str, Any], said: Mapping[str, Any]) -> Job:
     procedure = Procedure(
         name=said["name"],
         steps=tuple(Step(**s) for s in said["steps"]),
@@ -320,4 +326,7 @@ def _audit(call: Call, plan: Plan, book: Journal, **more: Any) -> None:
         "run": book.run,
         "kind": "result" if "result" in more else "intent",
     }
-    audit.append(call.settings.home(), {**entry, **more})
+    if "result" not in more:
+        audit.append(call.settings.home(), {**entry, **more})
+    elif lost := audit.after(call.settings.home(), {**entry, **more}):
+        call.say(f"the result is not in the audit: {lost}")

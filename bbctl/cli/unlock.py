@@ -47,13 +47,15 @@ def unlock(
             fanout(hosts, lambda host: unlock.release(transport, {s.host.name: s for s in found}[host.name])).values()
         )
     if held:
-        audit.append(
+        lost = audit.after(
             call.settings.home(),
             {
                 "operator": call.settings.operator(), "argv": audit.masked(call.words), "act": "unlock", "reason": reason or "",
                 "targets": [s.host.name for s in found if s.held], "result": {s.host.name: s.released for s in done},
             },
         )  # fmt: skip
+        if lost:
+            call.say(f"the result is not in the audit: {lost}")
     call.show([_row(s) for s in done], lambda: screens.locks([_row(s) for s in done], _records(done)), name="host")
     return exit_over([s.status for s in done])
 

@@ -16,6 +16,7 @@ from bbctl.run import plan as planning
 from bbctl.run import preflight, steps
 from bbctl.run.halt import Cut
 from bbctl.run.holding import LockLost
+from bbctl.run.journal import NotWritten
 from bbctl.run.playbook import Step
 from bbctl.run.watch import identity
 from bbctl.run.work import Done, StepFailed, Work, skipped
@@ -26,11 +27,12 @@ AGAIN = 1.0  # seconds before a step is tried again
 def carry_out(w: Work, *, soak: float = 0.0) -> HostOutcome:
     """All steps on one host. `soak`: seconds that the host must stay good before it is done (a canary)."""
     outcome = _steps(w, soak)
-    if outcome == "interrupted":
-        w.holding.keep(w.host)
-    else:
-        _unlock(w)
-    w.journal.write("host", host=w.host.name, outcome=outcome, vip=_place(w, quick=outcome == "interrupted"))
+    with suppress(NotWritten):  # the runner sees it in the journal, and ends the run
+        if outcome == "interrupted":
+            w.holding.keep(w.host)
+        else:
+            _unlock(w)
+        w.journal.write("host", host=w.host.name, outcome=outcome, vip=_place(w, quick=outcome == "interrupted"))
     return outcome
 
 
@@ -44,7 +46,7 @@ def _steps(w: Work, soak: float) -> HostOutcome:
         _prove(w)
         if soak:
             _one(w, "health", lambda: _soak(w, soak))
-    except Cut:
+    except (Cut, NotWritten):  # what cannot be announced is not done
         return "interrupted"
     except StepFailed:
         return "failed"
@@ -150,7 +152,8 @@ def _soak(w: Work, seconds: float) -> Done:
 
 
 def _unlock(w: Work) -> None:
-    w.journal.write("intent", host=w.host.name, step="unlock")
+    with suppress(NotWritten):  # the lock goes all the same: all is done here
+        w.journal.write("intent", host=w.host.name, step="unlock")
     began = w.now()
     wrong = w.holding.release(w.host)
     _write(w, "unlock", began, Done("failed", wrong) if wrong else Done())

@@ -32,6 +32,25 @@ Event = Mapping[str, Any]
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# What each event must hold for a record to be folded out of it: a file may have been edited.
+_SHAPES: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "begin": {"run": str, "kind": str, "reason": str, "operator": str, "token": str, "hosts": list},
+    "resume": {"token": str},
+    "intent": {"host": str, "step": str},
+    "step": {"host": str, "step": str, "outcome": str, "seconds": (int, float), "detail": str},
+    "note": {"host": str},
+    "host": {"host": str, "outcome": str},
+    "end": {"outcome": str},
+}
+_OUTCOMES = {*get_args(RunOutcome), *get_args(HostOutcome), *get_args(StepOutcome)}
+
+
+class NotWritten(Failed):
+    """An event could not be brought to the disk. What it announces must not be done."""
+
+    code = "journal"
+
+
 class Journal:
     """One run's journal, held by this process from `create` or `reopen` until `close` (or death)."""
 
@@ -42,18 +61,24 @@ class Journal:
         self.report: Callable[[Event], None] = lambda event: None  # told of each event once it is on the disk
         self._guard = threading.Lock()
         self._closed = False
+        self.broken: NotWritten | None = None  # the first event that was not written
         self.events: list[Event] = []
 
     @classmethod
     def create(cls, home: Path, begin: Mapping[str, Any], *, now: Callable[[], float] = time.time) -> Journal:
         """A new run with a new id and a new token. `begin` says what was asked for; `run`, `token`, `at` are added."""
+        folder = None
         try:
             folder = _new_folder(home / "runs")
             made = cls(folder, _open(folder), now)
             made.write("begin", run=folder.name, token=secrets.token_hex(32), **begin)
-        except OSError as error:
+        except (OSError, NotWritten) as error:
+            if folder is not None:  # a run that never began leaves nothing
+                (folder / "journal.jsonl").unlink(missing_ok=True)
+                folder.rmdir()
+            why = error.strerror if isinstance(error, OSError) else error.message
             raise Failed(
-                f"{home / 'runs'}: the journal cannot be written, nothing was changed: {error.strerror}",
+                f"{home / 'runs'}: the journal cannot be written, nothing was changed: {why}",
                 code="journal",
                 next="bbctl config show",
             ) from None
@@ -72,13 +97,36 @@ class Journal:
         return made
 
     def write(self, event: str, **more: Any) -> None:
-        """Append one event; it is on the disk when this returns."""
+        """Append one event; it is on the disk when this returns. Raises NotWritten; what has happened already is then
+        still a part of `record`, what was only announced is not."""
         value = {"event": event, "at": self._now(), **more}
+        failure = None
         with self._guard:
-            _all(self._fd, (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
+            try:
+                self._append((json.dumps(value, ensure_ascii=False, default=str) + "\n").encode("utf-8", "replace"))
+            except OSError as error:
+                failure = NotWritten(
+                    f"{self.folder / 'journal.jsonl'} cannot be written: {error.strerror}",
+                    next=f"make room, then bbctl runs resume {self.run}",
+                )
+                self.broken = self.broken or failure
+            if failure is None or event != "intent":
+                self.events.append(value)
+        if failure is None or event != "intent":
+            self.report(value)
+        if failure is not None:
+            raise failure
+
+    def _append(self, line: bytes) -> None:
+        """All of a line, or nothing of it."""
+        size = os.fstat(self._fd).st_size
+        try:
+            _all(self._fd, line)
             os.fsync(self._fd)
-            self.events.append(value)
-        self.report(value)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, size)
+            raise
 
     def _publish(self) -> None:
         text = json.dumps(as_json(fold(self.events, held=False)), ensure_ascii=False, indent=1) + "\n"
@@ -108,7 +156,8 @@ class Journal:
         """Let go; the record is written first. Closing twice is fine."""
         if not self._closed:
             self._closed = True
-            self._publish()
+            with suppress(OSError, KeyError):  # the journal is the truth; this is a copy
+                self._publish()
             os.close(self._fd)
 
 
@@ -214,17 +263,24 @@ def _parse(data: bytes, path: Path) -> Iterable[Event]:
     lines = data.split(b"\n")[:-1]  # what follows the last newline was cut off in mid-write
     if not lines:
         raise ConfigError(f"{path}:1: an empty journal", code="journal")
-    known = {"outcome": {*get_args(RunOutcome), *get_args(HostOutcome), *get_args(StepOutcome)}}
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
-            good = isinstance(event, dict) and "at" in event and (number > 1 or event["event"] == "begin")
-            good = good and event.get("outcome", "done") in known["outcome"] and bool(event["event"])
-        except (ValueError, KeyError):
-            good = False
-        if not good:
+        except (ValueError, RecursionError):
+            event = None
+        if not isinstance(event, dict) or not _is_event(event, first=number == 1):
             raise ConfigError(f"{path}:{number}: not an event of a run", code="journal")
         yield event
+
+
+def _is_event(event: Event, *, first: bool) -> bool:
+    kind, at = event.get("event"), event.get("at")
+    if not isinstance(kind, str) or not isinstance(at, int | float) or not 0 <= at < 1e11 or (kind == "begin") != first:
+        return False
+    told = all(isinstance(event.get(key), type_) for key, type_ in _SHAPES.get(kind, {}).items())
+    lists = (event.get(key, []) for key in ("hosts", "evidence"))
+    said = all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists)
+    return told and said and event.get("outcome", "done") in _OUTCOMES
 
 
 def _open(folder: Path) -> int:

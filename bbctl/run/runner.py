@@ -12,6 +12,7 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from bbctl.run import claims, hostrun, journal
 from bbctl.run import plan as planning
 from bbctl.run.halt import Cut, Halt
 from bbctl.run.holding import Holding
-from bbctl.run.journal import Journal
+from bbctl.run.journal import Journal, NotWritten
 from bbctl.run.plan import Job, Plan, Target
 from bbctl.run.work import Work
 from bbctl.ssh.fanout import fanout
@@ -72,13 +73,16 @@ class Run:
         self.holding.start()
         try:
             outcome, error = self._locked()
+        except NotWritten as failure:
+            outcome, error = "failed", failure.as_json()
         finally:
             fanout(self.holding.hosts, self.holding.release)  # never reached: nothing was changed there
             self.holding.close()
         return self.end(outcome, error)
 
     def end(self, outcome: RunOutcome, error: Mapping[str, Any] | None = None) -> RunRecord:
-        self.journal.write("end", outcome=outcome, error=error, signal=self.halt.signal)
+        with suppress(NotWritten):
+            self.journal.write("end", outcome=outcome, error=error, signal=self.halt.signal)
         return self.journal.record()
 
     def _locked(self) -> tuple[RunOutcome, Mapping[str, Any] | None]:
@@ -126,6 +130,8 @@ class Run:
             if refusal is not None:
                 return ("failed" if outcomes else "refused"), refusal.as_json()
             outcomes |= self._batch(batch, unreached, soak=strategy.soak if strategy.canary and number == 0 else 0.0)
+            if self.journal.broken is not None:
+                raise self.journal.broken
             if "interrupted" in outcomes.values():
                 return "interrupted", None
         return ("failed" if "failed" in outcomes.values() else "done"), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -217,3 +218,22 @@ def test_a_run_that_slept_longer_than_its_lock_takes_no_host_out(two: Shop, tmp_
     assert (said.code, said.outcomes, said.steps()["drain"]) == (1, {"h1": "failed"}, "failed"), said
     assert (member.heartbeat.exists(), member.calls) == (True, [])
     assert two.change("runs", "resume", said.record["run"], home=home).outcomes == {"h1": "restarted"}
+
+
+def test_what_cannot_be_written_down_is_not_done_and_the_record_is_told_all_the_same(two: Shop, tmp_path: Path) -> None:
+    """The disk of the journal fills up in mid-run: here a limit on the size of any file."""
+    home, member = str(tmp_path / "home"), two.members[0]
+    proc = two.popen("restart", "all", "--yes", "-o", "json", home=home)
+    assert kill_at(proc, two, "stop", 0, home=home)
+    room = (two.runs(home)[-1] / "journal.jsonl").stat().st_size + 300
+    resource.prlimit(proc.pid, resource.RLIMIT_FSIZE, (room, room))
+    said = finish(proc, timeout=30)
+    assert (said.code, said.record["outcome"], said.record["error"]["code"]) == (1, "failed", "journal"), said
+    assert said.outcomes == {"h1": "interrupted", "h2": "untouched"}
+    assert said.record["hosts"][0]["vip"] == "out"
+    assert "start" not in member.calls
+    shown = two.bbctl("runs", "show", said.record["run"], "-o", "json", home=home)
+    assert (shown.record["outcome"], shown.outcomes) == ("interrupted", said.outcomes)
+    resumed = two.change("runs", "resume", said.record["run"], home=home)
+    assert resumed.outcomes == {"h1": "restarted", "h2": "restarted"}, resumed
+    assert (member.calls, member.heartbeat.exists()) == (["stop", "start"], True)

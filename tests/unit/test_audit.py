@@ -67,3 +67,13 @@ def test_passwords_in_urls_are_masked() -> None:
         "mongodb://u:***@h/db",
         "redis://:***@h",
     ]
+
+
+def test_the_words_of_a_call_are_kept_without_their_secrets() -> None:
+    words = [
+        "exec", "w1", "--", "mysql", "--password", "canary-1", "--token=canary-2", "password=canary-3",
+        "mongodb://bb:can@ary-4@db/x", "Authorization: Bearer canary-5", "https://ann:canary-6@hooks/x",
+    ]  # fmt: skip
+    said = " ".join(audit.masked(words))
+    assert not [n for n in range(1, 7) if f"canary-{n}" in said or f"ary-{n}" in said], said
+    assert said.startswith("exec w1 -- mysql --password ***")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import pytest
 
 from bbctl.errors import ConfigError, Refused, UsageError
 from bbctl.run import journal
-from bbctl.run.journal import Journal
+from bbctl.run.journal import Journal, NotWritten
 
 BEGIN: dict[str, Any] = {"kind": "restart", "reason": "r", "operator": "ann@ops1", "hosts": ["w1", "w2"]}
 
@@ -108,6 +112,61 @@ def test_a_journal_that_was_edited_is_named_with_its_line(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace('"done"', '"splendid"'))
     with pytest.raises(ConfigError, match=r"journal\.jsonl:2"):
         journal.read(book.folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        (1, "hosts", None), (1, "at", "noon"), (1, "operator", {}), (2, "host", []), (3, "seconds", "1"), (3, "outcome", []),
+        (3, "detail", None), (4, "evidence", 1), (5, "host", {"a": 1}), (6, "at", 1e300), (6, "event", 7),
+    ],
+)  # fmt: skip
+def test_whatever_was_edited_in_one_run_the_others_are_listed(tmp_path: Path, line: int, key: str, value: Any) -> None:
+    good, bad = create(tmp_path), create(tmp_path)
+    bad.write("intent", host="w1", step="stop")
+    bad.write("step", host="w1", step="stop", outcome="ok", seconds=1.0, detail="")
+    bad.write("note", host="w1", evidence=["log"])
+    bad.write("host", host="w1", outcome="restarted")
+    bad.write("end", outcome="done", error=None)
+    good.close()
+    bad.close()
+    path = bad.folder / "journal.jsonl"
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    lines[line - 1][key] = value
+    path.write_text("".join(json.dumps(event) + "\n" for event in lines))
+    assert [r.run for r in journal.every(tmp_path)] == [good.run]
+    with pytest.raises(ConfigError, match=rf"journal\.jsonl:{line}"):
+        journal.read(bad.folder)
+
+
+def test_where_there_is_no_room_nothing_is_announced_and_what_was_done_is_remembered(tmp_path: Path) -> None:
+    book = create(tmp_path)
+    book.write("intent", host="w1", step="stop")
+    whole = (book.folder / "journal.jsonl").read_bytes()
+    with no_room(len(whole) + 20):
+        for event in (
+            {"event": "step", "step": "stop", "outcome": "ok", "seconds": 1.0, "detail": ""},
+            {"event": "intent", "step": "start"},
+        ):
+            with pytest.raises(NotWritten, match="cannot be written"):
+                book.write(**event, host="w1")
+    assert (book.folder / "journal.jsonl").read_bytes() == whole, "half a line would spoil the next one"
+    assert [(s.step, s.outcome) for s in book.record().hosts[0].steps] == [("stop", "ok")]
+    assert [e["event"] for e in book.events] == ["begin", "intent", "step"]
+    book.write("host", host="w1", outcome="interrupted")
+    book.close()
+    assert journal.read(book.folder).hosts[0].outcome == "interrupted"
+
+
+@contextmanager
+def no_room(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_record_says_its_times_in_iso_8601(tmp_path: Path) -> None:
