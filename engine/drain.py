@@ -81,7 +81,6 @@ class Drain:
     _next_look: float = 0.0
     _next_pop: float = 0.0
     _checked: float = 0.0
-    _ids: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.flights = Flights(self.rt)
@@ -147,22 +146,21 @@ class Drain:
         room = min(self.rt.settings.hold - len(self.held), self.flights.room)
         if self.stopping or room <= 0:
             return
-        ids = self._ids
-        self._ids = []
+        ids: list[str] = []
         if now >= self._next_look:
             self._next_look = now + self.rt.settings.period * random.uniform(0.8, 1.2)
             due = self.rt.store.due(room + 200)
-            ids = [*ids, *due[:room]]
+            ids = due[:room]
             self.rt.hints.push(due[room:])
             if len(due) > room and not self.rt.hints.ok:
                 self._next_look = now  # nobody is told of the rest: come back at once
-        elif not ids and idle and not self.flights.any:
+        elif idle and not self.flights.any:
             ids = self.rt.hints.wait(max(0.0, min(wait, self._next_look - now)))
             self._next_pop = 0.0
-        elif now >= self._next_pop and not ids:
+        elif now >= self._next_pop:
             self._next_pop = now + BUSY_POP
             ids = self.rt.hints.pop(min(self.rt.settings.pop, room))
-        ids = [id for id in dict.fromkeys(ids) if id not in self.held]
+        ids = [id for id in dict.fromkeys(ids) if id not in self.held or self.held[id].flying]
         if ids:
             self._claimed(self.rt.store.claim(ids, token(), self.worker))
 

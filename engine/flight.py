@@ -10,7 +10,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine import events, present, task
 from engine.client import Answer
@@ -20,6 +20,9 @@ from engine.model import ClientRecord, Node
 from engine.registry import Handler
 from engine.runtime import Runtime
 from engine.task import Outcome
+
+REST = 0.030
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Landed:
     attempt: int
     what: str
     result: Answer | Outcome
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def ok(self) -> bool:
@@ -44,6 +48,7 @@ class Flights:
         self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix="flight")
         self._results: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._under_way = 0
+        self._resting: list[Landed] = []
 
     @property
     def room(self) -> int:
@@ -51,9 +56,22 @@ class Flights:
 
     @property
     def any(self) -> bool:
-        return self._under_way > 0
+        return self._under_way > 0 or bool(self._resting)
 
     def landed(self, wait: float) -> list[Landed]:
+        """What came back. A post that was taken rests first: most clients call us within `REST`, and then its answer needs
+        no write."""
+        came = self._came(wait)
+        if self._resting and not came and not self._under_way:
+            time.sleep(wait)
+        self._resting += [one for one in came if one.what == "post" and one.ok]
+        rested = time.monotonic() - REST
+        found = [one for one in came if one.what != "post" or not one.ok]
+        found += [one for one in self._resting if one.at <= rested]
+        self._resting = [one for one in self._resting if one.at > rested]
+        return found
+
+    def _came(self, wait: float) -> list[Landed]:
         found: list[Landed] = []
         while self._under_way:
             try:

@@ -388,8 +388,8 @@ def change_status(
     On a deactivated node every word succeeds and changes nothing.
     """
     check = _node_of(client, node_id, workflow_id)
-    check(rt.store.node(node_id))
     if word not in CLIENT_WORDS:
+        check(rt.store.node(node_id))  # one that is not there is the first thing to say
         raise UnknownStatus(word)
     said = events.EVENTS[CLIENT_WORDS[word]]
     stored = None if response is None else events.text(response)
