@@ -2,6 +2,8 @@
 
     python -m bench.engine [--peers VENV/bin/python] [--only b1] [--small]
 
+Of ours alone: B1 with a client over HTTP (`http`), and 10,000 signals on one workflow (`signals`).
+
 Figures of one run compare with each other only: everything shares one machine. Prints activities a second and ratios.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -16,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,11 +29,13 @@ from engine import workflows
 from engine.model import NewNode, NewWorkflow
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
-from tests.integration.servers import Mongo, Redis, wait_for
+from tests.integration.api_server import engine
+from tests.integration.servers import Mongo, Redis, free_port, wait_for
 from tests.integration.worker_kit import crew
 
 WORKERS = 2
 BATCH = 50
+STEP = NewNode(name="step")
 Figures = dict[str, float]
 
 
@@ -43,10 +49,10 @@ def rate(activities: int, began: float) -> float:
 class Ours:
     name = "bbctl"
 
-    def __init__(self, rt: Runtime, stamps: Path) -> None:
+    def __init__(self, rt: Runtime, stamps: Path, client: str | None = None) -> None:
         self.rt = rt
         self.stamps = stamps
-        self.client = workflows.add_client(rt, "bench")[0].id
+        self.client = client or workflows.add_client(rt, "bench")[0].id
         self.made = 0
 
     def start(self, name: str, count: int, *params: object) -> list[str]:
@@ -90,6 +96,18 @@ class Ours:
         self.until_done(self.start("fan", count, width))
         return rate(count * width, began)
 
+    def signals(self, count: int, callers: int) -> tuple[float, float]:
+        """Seconds per 1,000 signals on one workflow, the first 1,000 and the last; each done before the next 1,000."""
+        workflow = workflows.create_workflow(self.rt, self.client, name="bench", subject="signals").id
+        took = []
+        with ThreadPoolExecutor(callers) as pool:
+            for _ in range(count // 1000):
+                began = time.monotonic()
+                made = pool.map(lambda _: workflows.signal(self.rt, self.client, workflow, STEP).id, range(1000))
+                self.until_done(list(made))
+                took.append(time.monotonic() - began)
+        return took[0], took[-1]
+
     def latency(self, count: int) -> list[float]:
         self.stamps.write_text("")
         for _ in range(count):
@@ -109,6 +127,28 @@ def ours(folder: Path, mongo: Mongo, server: Redis) -> Iterator[Ours]:
         yield Ours(rt, stamps)
         print("memory of a worker, MB:", ", ".join(f"{resident(pid):.0f}" for pid in team.workers()))
     rt.close()
+
+
+def over_http(mongo: Mongo, server: Redis, count: int, length: int) -> float:
+    """B1 where every activity is a POST of ours and a call of a client's; API, client and two workers are processes."""
+    with engine(mongo.url("http"), server.url(2), workers=WORKERS) as api:
+        port = free_port()
+        client, token = api.add_client("bench", f"http://127.0.0.1:{port}")
+        words = ["bench.engine.http_client", str(port), str(api.port), client, token, str(length)]
+        (process,) = children(1, [sys.executable, "-m", *words], {})
+        rt = open_runtime(Settings(mongo_url=mongo.url("http"), redis_url=server.url(2)))
+        try:
+            us = Ours(rt, Path("/dev/null"), client)
+            wait_for("the workers", lambda: len(workflows.workers(rt)) == WORKERS)
+            wait_for("the client", lambda: socket.create_connection(("127.0.0.1", port)).close() or True)
+            us.until_done(us.start("chain", 10))
+            began = time.monotonic()
+            us.until_done(us.start("chain", count))
+            return rate(count * length, began)
+        finally:
+            process.kill()
+            process.wait()
+            rt.close()
 
 
 def resident(pid: int) -> float:
@@ -218,13 +258,16 @@ def measured(peer: Ours | Peer, only: str, part: float) -> Figures:
         waits = sorted(peer.latency(int(200 * part)))
         found["b4 p50 ms"] = statistics.median(waits) * 1000
         found["b4 p99 ms"] = waits[int(len(waits) * 0.99)] * 1000
+    if only in ("", "signals") and isinstance(peer, Ours):
+        first, last = peer.signals(int(10_000 * part), 4)
+        found["signals: first 1,000, s"], found["signals: last 1,000, s"] = first, last
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", help="Python of an environment with bench/requirements-engine.txt")
-    parser.add_argument("--only", default="", help="b1, b2, b3 or b4")
+    parser.add_argument("--only", default="", help="b1, b2, b3, b4, http or signals")
     parser.add_argument("--small", action="store_true", help="a fifth of the work")
     parser.add_argument("--alone", action="store_true", help="without peers")
     options = parser.parse_args()
@@ -235,6 +278,8 @@ def main() -> None:
         try:
             with ours(Path(folder), mongo, server) as us:
                 results["bbctl"] = measured(us, options.only, part)
+            if options.only in ("", "http"):
+                results["bbctl"]["b1 500 x 5 over HTTP"] = over_http(mongo, server, int(500 * part), 5)
             if not options.alone:
                 with rq(other.url()) as peer:
                     results["rq"] = measured(peer, options.only, part)
