@@ -125,7 +125,7 @@ class Loop:
                 pause = 0.1
             except EngineError as error:
                 log.warning("%s; again in %.1f s", error.message, pause)
-                self.drain.distrust()
+                self.drain.hand.distrust()
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
@@ -175,16 +175,17 @@ class Loop:
             started=self._started,
             seen=at,
             version=self._version,
-            processed=drain.processed,
-            failed=drain.failed,
+            processed=drain.commits.processed,
+            failed=drain.commits.failed,
             held=len(drain.held),
             redis=self._rt.hints.ok,
         )
         self._rt.store.beat(record)
         processed, failed = self._counted
-        if (drain.processed, drain.failed) != self._counted:
-            self._rt.store.count_up(day_of(at), drain.processed - processed, drain.failed - failed)
-            self._counted = (drain.processed, drain.failed)
+        done = drain.commits
+        if (done.processed, done.failed) != self._counted:
+            self._rt.store.count_up(day_of(at), done.processed - processed, done.failed - failed)
+            self._counted = (done.processed, done.failed)
 
     # -- inside RQ and outside -------------------------------------------------------------------------------------
 
