@@ -8,7 +8,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,13 +52,25 @@ def listening(halt: Halt, say: Callable[[int], None]) -> Iterator[None]:
         yield
         return
 
-    def on(number: int, frame: FrameType | None) -> None:
-        halt.ask(number)
-        say(2 if halt.now.is_set() else 1)
+    # A handler cuts into whatever the main thread does, also into a handler, with its locks held: it only hands on.
+    heard: SimpleQueue[int] = SimpleQueue()
 
+    def on(number: int, frame: FrameType | None) -> None:
+        heard.put(number)
+
+    def listen() -> None:
+        while number := heard.get():
+            halt.ask(number)
+            with suppress(OSError):  # a terminal that is gone is no reason to be deaf
+                say(2 if halt.now.is_set() else 1)
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
     before = {number: signal.signal(number, on) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        heard.put(0)
+        listener.join(1.0)

@@ -1,0 +1,41 @@
+"""Signals while a run is carried out: however fast they come, each is heard, and none cuts into the telling of another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from bbctl.run.halt import Halt, listening
+
+
+def test_a_signal_in_the_middle_of_telling_of_another_is_heard_and_told_after_it() -> None:
+    halt, telling, told, nested = Halt(), threading.Lock(), list[int](), list[int]()
+
+    def say(times: int) -> None:
+        if not telling.acquire(blocking=False):  # as a stream that is being written to
+            nested.append(times)
+            return
+        if times == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        told.append(times)
+        telling.release()
+
+    with listening(halt, say):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert halt.now.wait(5)
+    assert (told, nested, halt.signal) == ([1, 2], [], signal.SIGTERM)
+
+
+def test_a_terminal_that_is_gone_does_not_make_it_deaf() -> None:
+    halt = Halt()
+
+    def say(times: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with listening(halt, say):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert halt.soon.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert halt.now.wait(5)
+    assert halt.signal == signal.SIGHUP
