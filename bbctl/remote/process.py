@@ -137,6 +137,11 @@ def understand_pidfiles(output: bytes) -> list[str]:
     return [line[8:].strip() for line in output.decode("utf-8", "replace").splitlines() if line.startswith("pidfile ")]
 
 
+def uptime(proc: Proc | None) -> float | None:
+    """How long its machine had been up when this process was looked at, in seconds."""
+    return None if proc is None else proc.ticks / TICKS + proc.age
+
+
 # -- choosing --------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from bbctl.errors import BbctlError
 from bbctl.model import HostOutcome
+from bbctl.remote.process import uptime
 from bbctl.run import plan as planning
 from bbctl.run import preflight, steps
 from bbctl.run.halt import Cut
@@ -123,10 +124,10 @@ def _preflight(w: Work) -> Done:
     if found.broken:
         raise StepFailed(found.broken)
     again = w.known.pop("again", False) and facts.health == "failing"  # it failed, and is not well by now: begin afresh
-    if "old" not in w.known or again:
+    if "old" not in w.known or again or w.left_over(facts.proc):
         w.old, w.launched, w.hung = identity(facts.proc), False, False
         w.known.update(killing=None)
-        w.note(old=w.old, launched=False)
+        w.note(old=w.old, up=uptime(facts.proc), launched=False)
     if facts.process == "hung" and identity(facts.proc) == w.old:
         w.hung = True
         w.note(hung=True)

@@ -154,6 +154,8 @@ def kill(w: Work, args: Args) -> Done:
         if w.now() - began > limit:
             raise StepFailed(f"{name} {proc.pid} was sent {format_duration(limit)} ago, and it still lives")
         w.pause(QUICK)
+    if seen.proc is not None and w.left_over(seen.proc):
+        raise StepFailed(f"{name} {proc.pid}, gone; but its child {seen.proc.pid} lives on: a resume goes on with that")
     return Done(detail=f"{name} {proc.pid}, gone")
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bbctl.drain import Gate
-from bbctl.model import Host, Ran, Service
+from bbctl.model import Host, Proc, Ran, Service
+from bbctl.remote.process import TICKS, uptime
 from bbctl.run.halt import Cut, Halt
 from bbctl.run.holding import Holding
 from bbctl.run.journal import Journal
@@ -131,13 +132,21 @@ class Work:
         """Note the process that is here before anything is done, once in a run's life."""
         if "old" not in self.known:
             self.old = identity(seen.proc)
-            self.note(old=self.old)
+            self.note(old=self.old, up=uptime(seen.proc))
 
     def replaced(self, seen: Glance) -> bool:
-        """The process is not the one that the run found: what was to be done is done."""
+        """The process is not the one that the run found, nor was there beside it: what was to be done is done."""
         if seen.proc is None:
             return False
-        return self.launched if self.old is None else identity(seen.proc) != self.old
+        if self.old is None:
+            return self.launched
+        return identity(seen.proc) != self.old and not self.left_over(seen.proc)
+
+    def left_over(self, proc: Proc | None) -> bool:
+        """Another process than the one that the run found, and as old as that: a child of it, say, that outlived it."""
+        if proc is None or self.old is None or identity(proc) == self.old or proc.boot != self.old[2]:
+            return False
+        return proc.ticks / TICKS < float(self.known.get("up") or 0.0)
 
     def fact(self, name: str) -> bool:
         """A fact that `when` and `unless` ask for, at this moment."""

@@ -31,7 +31,9 @@ case $1 in
 start)
   [ ! -e flags/start-fails ] || {{ echo 'cannot start' >&2; exit 5; }}
   [ ! -e flags/slow-script ] || sleep 2
-  {python} {stand_in} {folder} {address} {port} org.jboss.Main -c {instance} >> console.log 2>&1 &
+  set --
+  [ ! -e flags/wrapped ] || set -- sh -c 'trap "" TERM; shift 2; "$@"; exit $?' org.jboss.Main -c {instance}
+  "$@" {python} {stand_in} {folder} {address} {port} org.jboss.Main -c {instance} >> console.log 2>&1 &
   echo $! > pid;;
 stop)
   [ ! -e flags/stop-fails ] || {{ echo 'cannot stop' >&2; exit 6; }}

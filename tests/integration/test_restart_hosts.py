@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.shop import Member, Shop, shop
-from tests.integration.sshd import wait_for
+from tests.integration.sshd import processes, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,10 @@ def host(one: Shop) -> Member:
 def mend_when_started(member: Member) -> None:
     """The next process is a good one: the flag goes as soon as the init script is asked to start it."""
 
+    before = member.calls.count("start")
+
     def wait() -> None:
-        wait_for(lambda: "start" in member.calls, "a start", 40)
+        wait_for(lambda: member.calls.count("start") > before, "a start", 40)
         member.flag("hang", on=False)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -80,6 +82,25 @@ def test_a_hang_is_proven_documented_killed_and_restarted(one: Shop, host: Membe
     assert all(Path(p).is_relative_to(one.home()) for p in row["evidence"])
     assert host.pid not in (None, pid)
     assert host.heartbeat.exists()
+
+
+def test_a_child_that_outlives_the_kill_of_its_wrapper_is_no_new_process(one: Shop, host: Member) -> None:
+    """A shell in front of the JVM that bears the same words: with it alone gone nothing has been restarted."""
+    host.down()
+    host.flag("wrapped")
+    subprocess.run([str(host.script), "start"], check=True)
+    wrapper, child = wait_for(lambda: len(found := sorted(processes(f"-c {host.instance}"))) == 2 and found, "the two")
+    host.flag("hang")
+    host.flag("wrapped", on=False)
+    failed = one.change("restart", "h1")
+    row = failed.record["hosts"][0]
+    assert (failed.code, failed.steps()["kill"], row["killed_pid"], row["vip"]) == (1, "failed", wrapper, "out"), failed
+    assert processes(f"-c {host.instance}") == [child]
+    mend_when_started(host)
+    said = one.change("runs", "resume", failed.record["run"])
+    assert (said.code, said.outcomes) == (0, {"h1": "restarted"}), said
+    assert said.record["hosts"][0]["killed_pid"] == child
+    assert host.pid not in (None, wrapper, child)
 
 
 def test_found_hung_on_arrival_the_stop_command_is_not_called_again(one: Shop, host: Member) -> None:
