@@ -25,7 +25,9 @@ base=$0 run=$1
 ticks=$(stat=$(cat /proc/$$/stat); stat=${stat##*") "}; set -f; set -- $stat; echo "${20}")
 printf '%s %s %s\n' "$run" $$ "$ticks" > "$base.new" && mv -f -- "$base.new" "$base.pid" || exit 1
 . "$base.sh" > "$base.out" 2>&1 < /dev/null
-printf '%s\n' $? > "$base.new" && mv -f -- "$base.new" "$base.exit"
+code=$?
+read -r own pid rest < "$base.pid"  # another run may have taken these files over: its end is not ours to tell
+[ "$pid" != $$ ] || { printf '%s\n' $code > "$base.new" && mv -f -- "$base.new" "$base.exit"; }
 """
 # Without --fork the shell's own `&` must do: it makes the command deaf to INT and QUIT, as any init script would.
 _LAUNCH = r"""

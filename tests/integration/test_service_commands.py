@@ -67,6 +67,16 @@ def test_what_another_run_launched_is_none_of_ours(home: Path) -> None:
     assert not poll(home, "r-1").failed
 
 
+def test_a_command_of_a_run_that_lost_the_host_does_not_end_that_of_the_next(home: Path) -> None:
+    launch(home, "/bin/sh", "-c", f"while [ ! -e {home}/go ]; do sleep 0.1; done; exit 9")
+    launch(home, "/bin/sh", "-c", "sleep 60", run="r-2")
+    first = [p for p in processes(str(home)) if cmdline(p).endswith(b"r-1\0")]
+    assert first
+    (home / "go").touch()
+    wait_for(lambda: not set(first) & set(processes(str(home))), "the first one's wrapper to end")
+    assert (poll(home, "r-2").state, poll(home).state) == ("running", "none")
+
+
 def test_a_command_killed_from_outside_is_lost_and_so_failed(home: Path) -> None:
     launch(home, "/bin/sh", "-c", f"sleep 60 # {home}")
     pid = int((home / ".bbctl/commands/jboss.start.pid").read_text().split()[1])
