@@ -38,6 +38,7 @@ def append(home: Path, entry: Mapping[str, Any], *, at: float | None = None) -> 
         with _held(home) as fd:
             count, prev = _tail(fd)
             line: dict[str, Any] = {"seq": count + 1, "at": time.time() if at is None else at, **entry, "prev": prev}
+            line |= {"reason": mask(str(line["reason"]))} if line.get("reason") else {}
             line["hash"] = _digest(line)
             text = json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n"
             _whole(fd, text.encode("utf-8", "replace"))

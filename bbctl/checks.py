@@ -108,7 +108,7 @@ def _process_missing(case: Case) -> Iterator[Trouble]:
             if f.ambiguous
             else f"{service.name} cannot be looked for"
         )
-        named = {str(p.pid): f"{p.user} · up {p.age:.0f}s · {p.command[:120]}" for p in f.candidates}
+        named = {str(p.pid): f"{p.user} · up {p.age:.0f}s · {mask(p.command)[:120]}" for p in f.candidates}
         said = {"process": f.error if not named else f.ambiguous or "", **named}
         yield _trouble(
             "unknown", "process-missing", case, title, since=None, said=said, next=f"bbctl status {case.host.short}"

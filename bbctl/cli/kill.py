@@ -42,6 +42,7 @@ def kill(
       bbctl kill accounting-worker2 -9 --dry-run             who would be hit
     """
     from bbctl import kill as killing
+    from bbctl.redact import mask
     from bbctl.render import services as screens
     from bbctl.ssh.fanout import fanout
     from bbctl.ssh.transport import Transport
@@ -65,7 +66,7 @@ def kill(
         ]
         if any(aim.proc is not None for aim in aims.values()):
             call.confirm("Go?", result=refused)
-        done = _carry_out(call, transport, aims, name, no_evidence, reason or "")
+        done = _carry_out(call, transport, aims, name, no_evidence, mask(reason or ""))
     rows = [_row(one, name) for one in done]
     call.show(rows, lambda: screens.killed(rows), name="host")
     for one in done:

@@ -18,6 +18,7 @@ from bbctl.durations import format_duration
 from bbctl.errors import BbctlError, ConfigError, Interrupted, NotConfirmed, UsageError
 from bbctl.model import Host, RunOutcome, RunRecord
 from bbctl.near import hint
+from bbctl.redact import mask
 from bbctl.render import run as render
 from bbctl.render import screen
 from bbctl.run import journal, preview, rehearse, runner
@@ -73,6 +74,7 @@ def service_for(hosts: Sequence[Host], name: str | None) -> str:
 
 def go(call: Call, job: Job, hosts: Sequence[Host], manner: Manner) -> int:
     """Look, plan, and do what was asked for. The exit code."""
+    job = replace(job, reason=mask(job.reason))
     with Transport(call.fleet) as transport:
         known_run = manner.retrying.run if manner.retrying else ""
         plan = runner.look_and_plan(

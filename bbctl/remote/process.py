@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from bbctl.model import Proc, Process
+from bbctl.redact import mask
 from bbctl.remote.shell import quote
 
 TICKS = 100  # USER_HZ: what /proc shows is in hundredths on every Linux we meet
@@ -175,7 +176,7 @@ def choose(listed: Listing, process: Process, pidfile: str | None = None) -> Fou
 
 def describe(procs: Sequence[Proc]) -> str:
     """Candidates for a person: pid, user, age and command line of each."""
-    return "; ".join(f"{p.pid} ({p.user}, up {p.age:.0f}s: {p.command[:120]})" for p in procs)
+    return "; ".join(f"{p.pid} ({p.user}, up {p.age:.0f}s: {mask(p.command)[:120]})" for p in procs)
 
 
 # -- signalling ------------------------------------------------------------------------------------------------

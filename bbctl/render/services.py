@@ -8,6 +8,7 @@ from typing import Any
 
 from bbctl.look import Seen, fine
 from bbctl.model import Facts, LockRecord, Proc
+from bbctl.redact import mask
 from bbctl.render import screen
 from bbctl.render.inventory import columns
 from bbctl.render.plain import stamp
@@ -121,11 +122,11 @@ def identity(proc: Proc | None) -> dict[str, Any] | None:
     """Who a process is, as programs get it."""
     if proc is None:
         return None
-    return {"pid": proc.pid, "started": stamp(proc.started), "user": proc.user, "command": proc.command}
+    return {"pid": proc.pid, "started": stamp(proc.started), "user": proc.user, "command": mask(proc.command)}
 
 
 def proc_line(proc: Proc) -> str:
-    return f"{proc.pid} {safe(proc.user)} · up {screen.age(proc.age)} · {safe(proc.command[:160])}"
+    return f"{proc.pid} {safe(proc.user)} · up {screen.age(proc.age)} · {safe(mask(proc.command)[:160])}"
 
 
 def killed(rows: Sequence[Mapping[str, Any]]) -> str:

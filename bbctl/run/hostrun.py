@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from bbctl.errors import BbctlError
 from bbctl.model import HostOutcome
+from bbctl.redact import mask
 from bbctl.remote.process import uptime
 from bbctl.run import plan as planning
 from bbctl.run import preflight, steps
@@ -113,7 +114,7 @@ def _cut(w: Work, name: str, began: float) -> NoReturn:
 
 def _write(w: Work, name: str, began: float, done: Done) -> None:
     w.journal.write(
-        "step", host=w.host.name, step=name, outcome=done.outcome, seconds=w.now() - began, detail=done.detail
+        "step", host=w.host.name, step=name, outcome=done.outcome, seconds=w.now() - began, detail=mask(done.detail)
     )
 
 

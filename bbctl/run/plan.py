@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bbctl.capacity import Pool, Refusal, below, serves, shared_cause
 from bbctl.model import Facts, Host, LockRecord, Service
+from bbctl.redact import mask
 from bbctl.run.playbook import Procedure, Step, Strategy
 
 
@@ -171,7 +172,7 @@ def _host_key(t: Target) -> Refusal | None:
 def _ambiguous(t: Target) -> Refusal | None:
     if not t.facts.ambiguous:
         return None
-    named = "; ".join(f"{p.pid} {p.user} {p.command[:100]}" for p in t.facts.candidates)
+    named = "; ".join(f"{p.pid} {p.user} {mask(p.command)[:100]}" for p in t.facts.candidates)
     return Refusal(
         code="ambiguous",
         host=t.name,

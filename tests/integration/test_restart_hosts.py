@@ -297,3 +297,17 @@ def test_a_socket_of_haproxy_that_says_nothing_ends_the_drain(one: Shop, host: M
         said = one.change("restart", "h1")
     assert said.code == 1
     assert host.calls == []
+
+
+def test_no_secret_of_a_reason_or_of_a_script_is_kept_or_shown(one: Shop, host: Member) -> None:
+    host.script.write_text(host.script.read_text().replace("cannot start", "cannot start: password=canary-1"))
+    host.flag("start-fails")
+    try:
+        said = one.bbctl("restart", "h1", "--yes", "--reason", "key token=canary-2, https://ann:canary-3@hooks/x")
+        assert (said.code, "cannot start: password=***" in said.out) == (1, True), said
+        kept = [p for p in one.home().rglob("*") if p.is_file() and b"canary-" in p.read_bytes()]
+        assert not kept
+        assert "canary-" not in said.out + said.err + one.bbctl("runs", "list").out
+        assert "***@hooks" in one.bbctl("runs", "list", "-o", "json").out
+    finally:
+        host.write_script()
