@@ -62,10 +62,12 @@ def pidfiles(paths: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """`parents` of all processes; `procs` those of the asked users that are ours to look at; `users` uid → name."""
+    """`parents` of all processes; `procs` those of the asked users that are ours to look at; `users` uid → name; `now` by
+    the host's clock, `up` the seconds since it was booted."""
 
     boot: str
     now: float
+    up: float
     parents: Mapping[int, int]
     procs: tuple[Proc, ...]
     users: Mapping[int, str]
@@ -96,11 +98,12 @@ def understand(output: bytes) -> Listing:
     listed = Listing(
         boot=said["boot"][0],
         now=int(said["now"][0]) / 1e9,
+        up=float(said["up"][0]),
         parents={pid: parent for pid, parent, _ in table},
         procs=(),
         users={int(uid): name for uid, _, name in (row.partition(" ") for row in said["user"])},
     )
-    me, up, owners = int(said["me"][0]), float(said["up"][0]), {pid: uid for pid, _, uid in table}
+    me, owners = int(said["me"][0]), {pid: uid for pid, _, uid in table}
     found: dict[int, dict[bytes, bytes]] = {}
     pieces = _FILE.split(files)
     for number, kind, content in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
@@ -109,7 +112,7 @@ def understand(output: bytes) -> Listing:
         proc
         for pid, both in found.items()
         if pid != me and me not in listed.ancestors(pid)  # the question itself
-        if (proc := _proc(pid, both, listed, up, listed.users.get(owners.get(pid, -1), "?"))) is not None
+        if (proc := _proc(pid, both, listed, listed.up, listed.users.get(owners.get(pid, -1), "?"))) is not None
     ]
     return replace(listed, procs=tuple(procs))
 

@@ -59,6 +59,7 @@ class Watch:
         self._from: int | None = None
         self._since, self._seen_at = since, 0.0
         self._touched = 0.0
+        self._first: tuple[float, float] | None = None  # the host's clock and its uptime at the first look
         self.proven: tuple[list[Any], ...] = ()  # who was proven to be the service before, in this run
 
     @property
@@ -95,7 +96,7 @@ class Watch:
         verdict = hang.NOTHING
         if proc is not None:
             verdict = hang.judge(
-                self._lines, service=self.service, started=proc.started, now=listed.now,
+                self._lines, service=self.service, started=proc.started, now=self._steady(listed),
                 seen_from=self._from, seen_at=self._seen_at, touched=self._touched,
             )  # fmt: skip
         command = commands.understand(said["command"]) if "command" in said else commands.Command(state="none")
@@ -107,6 +108,11 @@ class Watch:
             command=command,
             now=listed.now,
         )
+
+    def _steady(self, listed: process.Listing) -> float:
+        """Now by the host's clock, but for a leap of it: time that did not pass proves no hang."""
+        self._first = self._first or (listed.now, listed.up)
+        return min(listed.now, self._first[0] + listed.up - self._first[1])
 
     def _parts(self, verb: str) -> dict[str, str]:
         own, proc = self.service, self.service.process

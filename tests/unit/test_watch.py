@@ -27,6 +27,7 @@ class Fake:
     now: float = NOW
     touched: float = NOW
     silent: bool = False
+    leap: float = 0.0  # of its clock
     asked: list[int] = field(default_factory=list)
 
     def __call__(self, text: str, timeout: float) -> Ran:
@@ -43,7 +44,7 @@ class Fake:
         return Ran(host="w1", status="ok", exit=0, stdout=out + b"\n%s .\n" % marker[1].encode())
 
     def procs(self) -> bytes:
-        head = f"me 99\nboot b\nup {BOOT + self.now - NOW}\nnow {int(self.now * 1e9)}\nuser 7 jboss\n"
+        head = f"me 99\nboot b\nup {BOOT + self.now - NOW}\nnow {int((self.now + self.leap) * 1e9)}\nuser 7 jboss\n"
         if self.pid is None:
             return f"{head}p 1 0 0\n.\n".encode()
         ticks = int((BOOT + self.now - NOW - self.age) * 100)
@@ -75,6 +76,16 @@ def test_a_line_without_a_date_counts_from_the_moment_that_we_look() -> None:
     eyes = watch(fake)
     assert eyes.glance().process == "running", "an old line proves nothing"
     assert look(eyes, fake, "Stopping HornetQ\n").verdict.word == "stopping"
+    assert look(eyes, fake, later=4.0).process == "hung"
+
+
+def test_a_leap_of_the_hosts_clock_is_no_silence() -> None:
+    fake = Fake(b"")
+    eyes = watch(fake)
+    eyes.glance()
+    assert look(eyes, fake, "Stopping HornetQ\n").process == "running"
+    fake.leap = 3600.0
+    assert look(eyes, fake).process == "running", "an hour by its clock, a second in truth"
     assert look(eyes, fake, later=4.0).process == "hung"
 
 
