@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bbctl import dumps as reading
 from bbctl.model import Host, Proc, Ran, Service
+from bbctl.redact import mask
 from bbctl.remote import logs, process, proof
 from bbctl.remote.shell import script
 from bbctl.ssh.transport import Session
@@ -112,8 +113,8 @@ class _Saving:
 
     def stand(self, proc: Proc) -> None:
         ran = self.session.run(script(proof.stand(proc)), timeout=min(20.0, self.left), guard=True)
-        if ran.stdout:
-            self._write("process.txt", ran.stdout)
+        if ran.stdout:  # command lines tell secrets
+            self._write("process.txt", mask(ran.stdout.decode("utf-8", "replace")).encode())
 
     def threads(self, proc: Proc, dumps: int, every: float) -> None:
         """As many dumps as are wanted and there is time for; none more after one that did not come."""

@@ -22,6 +22,7 @@ from bbctl.ssh.transport import NotLoggedIn
 
 LOOK = 0.4  # seconds between two glances
 QUICK = 0.15  # the same while a process is about to appear: one that dies at once must be seen
+UNFIT = 3  # answers in a row, none of them good, that keep a host out of its VIP
 GONE = 10.0  # seconds for a process to be gone after KILL
 
 
@@ -271,6 +272,8 @@ def undrain(w: Work, args: Args) -> Done:
     if before.state == "in":
         w.note(vip="in")
         return skipped("already in the VIP")
+    if why := _unfit(w):
+        raise StepFailed(f"{why}; it stays out of the VIP")
     w.note(vip="unknown")  # true of whoever is killed in the act
     try:
         w.gate.enter(w.act)
@@ -283,6 +286,25 @@ def undrain(w: Work, args: Args) -> Done:
     except (StepFailed, Failed) as why:
         raise StepFailed(f"{why}; {out_again(w)}") from None
     return Done(detail="serving")
+
+
+def _unfit(w: Work) -> str | None:
+    """Why the host would not serve, now: what was proven may be a while ago, or was never asked."""
+    if w.service.process is not None:
+        seen = w.look()
+        if w.new is not None:
+            same(w, seen)
+        if seen.process in ("stopped", "hung"):
+            return "there is no process" if seen.proc is None else f"process {seen.proc.pid} hangs"
+    if (check := w.service.health) is None:
+        return None
+    for again in range(UNFIT):
+        answer = _ask_health(w, check)
+        if answer.state == "ok":
+            return None
+        if again < UNFIT - 1:
+            w.pause(check.interval)
+    return f"not healthy: {answer.detail}"
 
 
 def out_again(w: Work) -> str:

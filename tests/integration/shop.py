@@ -66,6 +66,10 @@ class Member(Jboss):
         path = self.folder / "events"
         return [line.split()[1] for line in path.read_text().splitlines()] if path.exists() else []
 
+    @property
+    def starts(self) -> int:
+        return self.log.read_text().count("Started in") if self.log.exists() else 0
+
     def write_script(self) -> None:
         text = INIT.format(
             folder=self.folder, python=sys.executable, stand_in=STAND_IN, address=self.host.address, port=self.port,
@@ -75,12 +79,11 @@ class Member(Jboss):
         self.script.chmod(0o755)
 
     def up(self) -> int:
+        before = self.starts
         subprocess.run([str(self.script), "start"], check=True)
-        wait_for(lambda: self.log.exists() and "Started in" in self.log.read_text(), "the stand-in to start")
+        wait_for(lambda: self.starts > before, "the stand-in to start", 30)
         (self.folder / "events").unlink()
-        pid = self.pid
-        assert pid is not None
-        return pid
+        return wait_for(lambda: self.pid, "its process")
 
     def down(self) -> None:
         for pid in processes(f"-c {self.instance}"):

@@ -303,11 +303,25 @@ def test_no_secret_of_a_reason_or_of_a_script_is_kept_or_shown(one: Shop, host: 
     host.script.write_text(host.script.read_text().replace("cannot start", "cannot start: password=canary-1"))
     host.flag("start-fails")
     try:
-        said = one.bbctl("restart", "h1", "--yes", "--reason", "key token=canary-2, https://ann:canary-3@hooks/x")
+        words = "key token=canary-2, https://ann:canary-3@hooks/x"
+        said = one.bbctl("restart", "h1", "--yes", "--reason", words, home="secrets")
         assert (said.code, "cannot start: password=***" in said.out) == (1, True), said
-        kept = [p for p in one.home().rglob("*") if p.is_file() and b"canary-" in p.read_bytes()]
+        kept = [p for p in one.home("secrets").rglob("*") if p.is_file() and b"canary-" in p.read_bytes()]
         assert not kept
-        assert "canary-" not in said.out + said.err + one.bbctl("runs", "list").out
-        assert "***@hooks" in one.bbctl("runs", "list", "-o", "json").out
+        assert "canary-" not in said.out + said.err + one.bbctl("runs", "list", home="secrets").out
+        assert "***@hooks" in one.bbctl("runs", "list", "-o", "json", home="secrets").out
     finally:
         host.write_script()
+
+
+def test_a_host_that_cannot_serve_is_not_put_into_its_vip(one: Shop, host: Member) -> None:
+    assert one.change("drain", "h1").code == 0
+    host.flag("unhealthy")
+    sick = one.change("undrain", "h1")
+    assert (sick.code, sick.steps()["undrain"], host.heartbeat.exists()) == (1, "failed", False), sick
+    assert "not healthy" in sick.out
+    host.down()
+    wait_for(lambda: host.pid is None, "its process to end")
+    dead = one.change("undrain", "h1")
+    assert (dead.code, dead.steps()["undrain"], host.heartbeat.exists()) == (1, "failed", False), dead
+    assert "there is no process" in dead.out
