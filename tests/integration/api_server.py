@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.servers import free_port, tidy_environment, wait_for
+from tests.integration.servers import Site, free_port, tidy_environment, wait_for
 
 BBCTL = str(Path(sys.executable).with_name("bbctl"))
 
@@ -155,7 +155,7 @@ class Stub:
                 self.end_headers()
                 self.wfile.write(b"{}")
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Site(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 

@@ -13,6 +13,7 @@ from typing import Any
 from engine import workflows
 from engine.model import NewNode, Node
 from engine.runtime import Runtime
+from tests.integration.servers import Site
 
 
 @dataclass
@@ -67,8 +68,7 @@ def stub_client(answer: Callable[[Post], int] = lambda post: 200) -> Iterator[St
             self.end_headers()
             self.wfile.write(b"{}")
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Site(("127.0.0.1", 0), Handler)
     stub.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -109,3 +109,22 @@ def outcomes(rt: Runtime, workflow: str) -> dict[str, int]:
             c.machine == "client" and c.after in ("complete", "resolved", "shutdown") for c in changes
         )
     return counts
+
+
+def at_rest(rt: Runtime) -> bool:
+    """No node is unfinished and nothing is owed."""
+    unfinished = {"kind": "node", "ss": {"$nin": ["complete", "deactivated"]}}
+    return not rt.store.count(unfinished, 1) and not rt.store.count({"due": {"$gt": 0}}, 1)
+
+
+def unrest(rt: Runtime) -> str:
+    """What is unfinished or owed, a line each with its history: what a test says that waited in vain."""
+    now = rt.store.now()
+    open_ = {"$or": [{"kind": "node", "ss": {"$nin": ["complete", "deactivated"]}}, {"due": {"$gt": 0}}]}
+    lines = []
+    for n in rt.store.find(open_, history=True)[:20]:
+        owed = f"due in {n.due - now} ms" if n.due else "nothing due"
+        lines.append(f"{n.name} {n._id[-8:]} {n.ss}/{n.cs} attempt {n.attempt}, {owed}: {n.do} look {n.look}")
+        lines.append(f"   in {(n.parent or '')[-8:]}, gen {n.gen}, pgen {n.pgen}, open {n.open}, sent {n.sent}")
+        lines.append(f"   by {n.by}, tries {n.tries}, parked {n.parked}, changed {now - n.changed} ms ago, {n.h}")
+    return "\n".join(lines)

@@ -7,6 +7,7 @@ folder that goes with the servers. Use the fixtures of conftest.py, or `Mongo.st
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import secrets
 import shutil
@@ -23,6 +24,13 @@ from typing import Any
 import pymongo
 import redis
 from pymongo.errors import PyMongoError
+
+
+class Site(http.server.ThreadingHTTPServer):
+    """A client's HTTP server that turns nobody away: with the usual backlog of 5 a burst of posts runs into deadlines."""
+
+    request_queue_size = 128
+    daemon_threads = True
 
 
 def free_port() -> int:

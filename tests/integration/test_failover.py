@@ -19,7 +19,7 @@ import pytest
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.api_server import Answer, Engine, engine
-from tests.integration.engine_kit import outcomes, shape
+from tests.integration.engine_kit import at_rest, outcomes, shape, unrest
 from tests.integration.servers import Mongo, Redis, wait_for
 
 DEADLINE = 30.0  # the API's own for an answer
@@ -96,16 +96,15 @@ class Town:
 
     def settle(self) -> None:
         """Everything that was acknowledged is done, as planned, once."""
-        wait_for("all work to be done", self._all_done, 90, every=0.2)
+        try:
+            wait_for("all work to be done", lambda: at_rest(self.rt), 90, every=0.2)
+        except AssertionError:
+            raise AssertionError(f"not done:\n{unrest(self.rt)}\n{self.troubles}") from None
         assert not self.troubles
         for workflow in self.made:
             found = Counter((path, attempt) for path, _, _, _, attempt in shape(self.rt, workflow))
             assert found == TREE, workflow
             assert set(outcomes(self.rt, workflow).values()) == {1}, workflow
-
-    def _all_done(self) -> bool:
-        unfinished = {"kind": "node", "ss": {"$nin": ["complete", "deactivated"]}}
-        return not self.rt.store.count(unfinished, 1) and not self.rt.store.count({"due": {"$gt": 0}}, 1)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from engine import workflows
 from engine.model import NewNode, NewWorkflow
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
-from tests.integration.engine_kit import shape
+from tests.integration.engine_kit import at_rest, shape, unrest
 from tests.integration.killed_handlers import STEPS
 from tests.integration.servers import Redis, wait_for
 from tests.integration.worker_kit import Crew, crew
@@ -53,14 +53,16 @@ class Town:
                 faults += 1
                 fault(self)
             time.sleep(0.02)
-        wait_for("all nodes to be complete", self._all_done, 60 + 2 * LEASE, every=0.2)
+        try:
+            wait_for("all nodes to be complete", self._all_done, 60 + 2 * LEASE, every=0.2)
+        except AssertionError:
+            raise AssertionError(f"not done:\n{unrest(self.rt)}\n{self.crew.log()[-2000:]}") from None
         return made
 
     def _all_done(self) -> bool:
         if self.crew.process is None or self.crew.process.poll() is not None:
             self.crew.start()
-        unfinished = {"kind": "node", "ss": {"$nin": ["complete", "deactivated"]}}
-        return not self.rt.store.count(unfinished, 1) and not self.rt.store.count({"due": {"$gt": 0}}, 1)
+        return at_rest(self.rt)
 
     def prove(self, made: list[str]) -> int:
         """Every tree is the planned one and every run was planned; how many were repeats."""
