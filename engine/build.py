@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from engine import events, ids
 from engine.errors import BadRequest
 from engine.events import Context, text
 from engine.model import MODES, TYPES, NewNode, Node
+from engine.params import snake_keys
 from engine.states import code
 
 ROOT_GEN = "w"
@@ -35,13 +35,16 @@ def validated(new: NewNode) -> NewNode:
     return new
 
 
-def root(client: str, name: str, subject: Any, decider: str | None, ctx: Context) -> Node:
+def root(client: str, name: str, subject: Any, decider: str | None, ctx: Context, *, key: str | None = None) -> Node:
     if not isinstance(name, str) or not name.strip():
         raise BadRequest("name", "Name can't be blank")
     node = Node(kind="workflow", name=name, client=client, decider=decider, mode="", ss="", cs="", gen=ROOT_GEN)
     node.subject, node.shash = text(subject), subject_hash(subject)
     _identify(node, ctx)
     node.wf, node.seq = node._id, ctx.now * 1000
+    if key is not None:
+        node.key = _hash(json.dumps([client, "workflows", key]))
+        node.body = _hash(json.dumps([name, node.shash, decider]))
     return node
 
 
@@ -96,18 +99,9 @@ def _identify(node: Node, ctx: Context) -> Node:
 # -- hashes ------------------------------------------------------------------------------------------------------
 
 
-def snake(value: Any) -> Any:
-    """Keys as Backbeat knows them: fooBar and foo_bar are one."""
-    if isinstance(value, dict):
-        return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower(): snake(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [snake(item) for item in value]
-    return value
-
-
 def subject_hash(subject: Any) -> str:
     """Equal for subjects that differ in the order of keys, or in their case, only."""
-    return _hash(json.dumps(snake(subject), sort_keys=True, separators=(",", ":")))
+    return _hash(json.dumps(snake_keys(subject), sort_keys=True, separators=(",", ":")))
 
 
 def key_hash(client: str | None, route: str, above: Node, key: str, place: int) -> str:

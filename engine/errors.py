@@ -81,9 +81,17 @@ class InvalidTransition(EngineError):
 
 
 class Conflict(EngineError):
-    """The request does not fit what has become of the node: an old attempt, a finished parent. Nothing was changed."""
+    """The request does not fit what has become of the node: an old attempt, a finished parent. Nothing was changed.
+
+    `current`: the node's status that is in the way; `attempted`: the one that was wanted, None if it was none.
+    """
 
     code = "conflict"
+
+    def __init__(self, message: str, *, current: str | None = None, attempted: str | None = None) -> None:
+        super().__init__(message)
+        self.current = current
+        self.attempted = attempted
 
 
 class KeyReused(EngineError):

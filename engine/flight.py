@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from engine import events, present, task
+from engine import events, present, states, task
 from engine.client import Answer
 from engine.events import Context
 from engine.failpoint import failpoint
@@ -23,6 +23,7 @@ from engine.task import Outcome
 
 REST = 0.030
 """Seconds."""
+FAILED = [states.SERVER_LETTER[status] for status in ("retrying", "retries_exhausted", "errored")]
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,11 @@ def _endpoint(node: Node, client: ClientRecord) -> tuple[str, str]:
 
 
 def _last_error(rt: Runtime, node: Node) -> object:
-    """What the client said when it failed the last time: its `error`, or the whole response."""
+    """The `error` of what its client said when it failed the last time; a response that is no object, whole; else None."""
     full = rt.store.by_ids([node._id], history=True).get(node._id)
     for line in reversed((full.h if full else None) or []):
-        if len(line) > 2 and line[2] is not None and line[1][1:] in ("e", "c", "k"):
-            response = json.loads(line[2])
-            return response.get("error", response) if isinstance(response, dict) else response
+        failed = line[1][0] in FAILED and len(line) < 4  # a fourth word: a `completed` that was refused
+        if failed:
+            response = json.loads(line[2]) if len(line) > 2 and line[2] is not None else None
+            return response.get("error") if isinstance(response, dict) else response
     return None

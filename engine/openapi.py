@@ -105,7 +105,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         latency={"type": "object"}, today=_object("processed failed", processed=COUNT, failed=COUNT), processed=COUNT,
         failed=COUNT, enqueued=COUNT, scheduled=COUNT, retry_size=COUNT,
     ),
-    "Error": _object("errorClass message", errorClass=TEXT, message=TEXT, currentStatus=TEXT, attemptedStatus=TEXT),
+    "Error": _object(
+        "errorClass message", errorClass=TEXT, message=TEXT, currentStatus=_or_null(TEXT),
+        attemptedStatus=_or_null(TEXT),
+    ),
     "Unauthorized": _object("error", error=TEXT),
     "NewWorkflow": {
         "type": "object", "required": ["subject", "decider"], "anyOf": [{"required": ["name"]},

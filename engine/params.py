@@ -140,19 +140,32 @@ def _put(target: dict[str, Any], name: str, value: str, field: str) -> None:
     if len(keys) > MAX_DEPTH:
         raise BadRequest(field, f"The {field} is nested deeper than {MAX_DEPTH} levels")
     holder: Any = target
-    for key, after in zip(keys, [*keys[1:], None], strict=True):
+    for place, (key, after) in enumerate(zip(keys, [*keys[1:], None], strict=True)):
         empty: Any = value if after is None else [] if after == "" else {}
         if isinstance(holder, list):
-            if key != "" or after is not None:
+            if key != "" or after == "":
                 raise BadRequest(name, f"Cannot read the parameter {name[:80]}")
-            holder.append(value)
-            return
+            if after is None:
+                holder.append(value)
+                return
+            if not holder or not isinstance(holder[-1], dict) or _has(holder[-1], keys[place + 1 :]):
+                holder.append({})  # a name that comes again begins the next one
+            holder = holder[-1]
+            continue
         if after is None:
             holder[key] = value
             return
         holder = holder.setdefault(key, empty)
         if not isinstance(holder, type(empty)):
             raise BadRequest(name, f"Cannot read the parameter {name[:80]}")
+
+
+def _has(value: Any, path: list[str]) -> bool:
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return True
 
 
 def read_request(*, query: bytes, body: bytes, content_type: str) -> dict[str, Any]:

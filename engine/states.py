@@ -127,6 +127,16 @@ CLIENT_WORDS: dict[str, str] = {
     "deactivated": "deactivated",
     "canceled": "canceled",
 }
+STATUS_OF: dict[str, str] = {
+    # that event and the status it is after
+    "processing": "processing",
+    "completed": "complete",
+    "errored": "errored",
+    "resolved": "resolved",
+    "shutdown": "shutdown",
+    "deactivated": "deactivated",
+    "canceled": "deactivated",
+}
 
 
 def moved(server: str, client: str, move: str) -> tuple[str, str]:

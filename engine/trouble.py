@@ -83,6 +83,7 @@ def answer(error: EngineError) -> tuple[int, dict[str, Any], Headers]:
     body: dict[str, Any] = {"errorClass": name, "message": error.message}
     if isinstance(error, InvalidTransition):
         body["errorClass"] = name.format(machine=error.machine.capitalize())
+    if isinstance(error, InvalidTransition | Conflict):
         body["currentStatus"], body["attemptedStatus"] = error.current, error.attempted
     if status in (429, 503):
         seconds = math.ceil(error.seconds) if isinstance(error, TooOften) else 1

@@ -56,7 +56,7 @@ from engine.reads import (
     workers,
 )
 from engine.runtime import Runtime
-from engine.states import CLIENT_WORDS, DONE
+from engine.states import CLIENT_WORDS, DONE, STATUS_OF
 
 __all__ = [
     "add_children",
@@ -111,14 +111,21 @@ def create_workflow(
 ) -> Node:
     """Idempotent by (client, name, subject): the existing one comes back, with its old decider, also when complete.
 
-    So `key` adds nothing here: the same key with another body is another workflow.
+    KeyReused where `key` has made another one before.
     """
-    made = build.root(client, name, subject, decider, rt.context())
+    made = build.root(client, name, subject, decider, rt.context(), key=key)
     try:
         rt.store.insert([made])
     except Duplicate:
+        for before in rt.store.find({"key": made.key}, limit=1) if key is not None else []:
+            if before.body != made.body:
+                raise _reused(key) from None
         return _existing(rt, made)
     return made
+
+
+def _reused(key: str | None) -> KeyReused:
+    return KeyReused(f"the Idempotency-Key {(key or '')[:80]} was used before with another body")
 
 
 def _existing(rt: Runtime, made: Node) -> Node:
@@ -258,7 +265,7 @@ def add_children(
         found = check(node)
         _same_attempt(found, attempt)
         if found.ss in DONE:
-            raise Conflict(f"Activity {found.id} is {found.ss}: it takes no more decisions")
+            raise Conflict(f"Activity {found.id} is {found.ss}: it takes no more decisions", current=found.ss)
         return found
 
     still(above)
@@ -286,7 +293,7 @@ def _made_before(
     keys = [build.key_hash(client, route, above, key, place) for place in range(max(len(new), 1))]
     found = rt.store.find({"key": {"$in": keys}})
     if found and (found[0].body != build.body_hash(new) or len(found) != len(new)):
-        raise KeyReused(f"the Idempotency-Key {key[:80]} was used before with another body")
+        raise _reused(key)
     return found
 
 
@@ -306,7 +313,7 @@ def _link(rt: Runtime, new: NewNode, above: Node) -> None:
         if target is None or target.is_workflow:
             raise BadRequest("parent_link_id", f"there is no activity {new.link}")
         if target.ss in DONE:
-            raise Conflict(f"Activity {target.id} is {target.ss}: nothing can hold it back")
+            raise Conflict(f"Activity {target.id} is {target.ss}: nothing can hold it back", current=target.ss)
         return target
 
     target = check(rt.store.node(new.link))
@@ -368,9 +375,10 @@ def _node_of(client: str | None, node_id: str, workflow_id: str | None) -> Calla
     return check
 
 
-def _same_attempt(node: Node, attempt: int | None) -> None:
+def _same_attempt(node: Node, attempt: int | None, attempted: str | None = None) -> None:
     if attempt is not None and attempt != node.attempt and node.ss != "deactivated":
-        raise Conflict(f"Activity {node.id} is at attempt {node.attempt}, not {attempt}")
+        message = f"Activity {node.id} is at attempt {node.attempt}, not {attempt}"
+        raise Conflict(message, current=node.cs, attempted=attempted)
 
 
 def change_status(
@@ -395,7 +403,7 @@ def change_status(
     stored = None if response is None else events.text(response)
 
     def event(node: Node, ctx: Context) -> bool:
-        _same_attempt(node, attempt)
+        _same_attempt(node, attempt, STATUS_OF.get(CLIENT_WORDS[word]))
         if node.ss == "deactivated":
             return False
         said(node, ctx, stored)

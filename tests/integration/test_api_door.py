@@ -149,6 +149,16 @@ def test_a_workflow_is_one_whatever_the_order_of_its_subjects_keys(api: Engine) 
     assert (first.json["id"], second.json["decider"]) == (second.json["id"], "D")
 
 
+def test_subjects_whose_keys_differ_in_more_than_their_case_are_two_workflows(api: Engine) -> None:
+    name = uuid.uuid4().hex
+    made = [
+        api.call("POST", "/workflows", {"name": name, "subject": subject, "decider": "D"}).json["id"]
+        for subject in ({"aB": 1, "a_b": 2}, {"a_b": 2}, {"aB": 2})
+    ]
+    assert made[1] == made[2]
+    assert made[0] != made[1]
+
+
 @pytest.mark.parametrize("missing", ["name", "subject", "decider"])
 def test_a_workflow_needs_name_subject_and_decider(api: Engine, missing: str) -> None:
     body = {"name": "n", "subject": {"x": missing}, "decider": "D"}
@@ -178,6 +188,17 @@ def test_the_same_key_twice_is_one_signal_and_another_body_is_422(api: Engine) -
     assert api.call("POST", path, {"client_data": {"n": 1}}, headers=key).json["id"] == first.json["id"]
     assert api.call("POST", path, {"client_data": {"n": 2}}, headers=key).status == 422
     assert api.call("POST", path, {}, headers={"Idempotency-Key": "a b"}).status == 400
+
+
+def test_the_same_key_twice_is_one_workflow_and_another_body_is_422(api: Engine) -> None:
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    body = {"name": uuid.uuid4().hex, "subject": {"a": 1, "b": 2}, "decider": "D"}
+    first = api.call("POST", "/workflows", body, headers=key).json["id"]
+    again = api.call("POST", "/workflows", {**body, "subject": {"b": 2, "a": 1}}, headers=key)
+    assert (again.status, again.json["id"]) == (201, first)
+    assert api.call("POST", "/workflows", body).json["id"] == first
+    assert api.call("POST", "/workflows", {**body, "subject": "other"}, headers=key).status == 422
+    assert api.call("POST", "/workflows", {**body, "subject": "other"}, headers=key, client=1).status == 201
 
 
 def test_the_same_key_twice_adds_children_once(api: Engine) -> None:
@@ -214,6 +235,7 @@ def test_a_status_for_an_old_attempt_is_409(api: Engine) -> None:
     sent(api, node, 2)
     late = api.call("PUT", f"/activities/{node}/status/completed", {}, headers={"X-Backbeat-Attempt": "1"})
     assert late.status == 409
+    assert (late.json["currentStatus"], late.json["attemptedStatus"]) == ("received", "complete")
     assert api.states(node) == ("sent_to_client", "received")
     assert (
         api.call("PUT", f"/activities/{node}/status/completed", {}, headers={"X-Backbeat-Attempt": "2"}).status == 200

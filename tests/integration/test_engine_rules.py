@@ -188,6 +188,22 @@ def test_a_failing_notification_endpoint_fails_no_call_and_is_asked_again(build:
     assert 0 < stored.due - house.rt.store.now() <= 120_000
 
 
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [(None, {}), ({"result": 1}, {}), ({"error": "why"}, {"message": "why"}), ({"error": {"a": 1}}, {"a": 1})],
+)
+def test_a_notification_tells_the_error_of_the_last_attempt_and_of_no_other(
+    build: Build, response: object, told: object
+) -> None:
+    house = build(lambda post: 200)
+    node = house.signal(house.workflow(), retry=1, retry_interval=0)
+    house.says(node, "errored", response={"error": {"message": "of the first attempt"}})
+    house.sent(node, 2)
+    house.says(node, "errored", response=response)
+    (said,) = wait_for("the notification", lambda: [p for p in house.stub.posts if p.path == "/notification"])
+    assert said.body["error"] == told
+
+
 def test_a_slow_notification_endpoint_holds_up_nothing(build: Build) -> None:
     release = threading.Event()
 

@@ -108,9 +108,16 @@ def test_a_query_nests_as_rack_does_it() -> None:
     assert read_form(raw) == {"name": "last", "subject": {"id": "1", "kind": "x"}, "list": ["1", "2"], "flag": ""}
 
 
+def test_a_list_of_objects_begins_the_next_one_where_a_name_comes_again() -> None:
+    raw = b"d[][name]=a&d[][options][x]=1&d[][options][y]=2&d[][name]=b&d[][tags][]=1&d[][tags][]=2"
+    assert read_form(raw) == {
+        "d": [{"name": "a", "options": {"x": "1", "y": "2"}}, {"name": "b", "tags": ["1", "2"]}],
+    }
+
+
 @pytest.mark.parametrize(
     "raw",
-    [b"a=1&a[b]=2", b"a[]=1&a[b]=2", b"a[][b]=1", b"%ff=1", b"a" + b"[b]" * 101 + b"=1", b"&".join([b"a=1"] * 1001)],
+    [b"a=1&a[b]=2", b"a[]=1&a[b]=2", b"a[][]=1", b"%ff=1", b"a" + b"[b]" * 101 + b"=1", b"&".join([b"a=1"] * 1001)],
 )
 def test_a_query_that_cannot_be_meant_is_refused(raw: bytes) -> None:
     with pytest.raises(BadRequest):
