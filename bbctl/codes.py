@@ -50,6 +50,7 @@ STATUSES: dict[str, Code] = {
 
 # -- codes of errors ---------------------------------------------------------------------------------------------
 CODES: dict[str, Code] = STATUSES | {
+    "running": Code("A run that a living process carries out; a host that it is at work on.", "bbctl runs show RUN -w"),
     # what was typed
     "usage": Code(
         "What was typed cannot be meant: an unknown command, flag, or value.",

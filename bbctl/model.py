@@ -267,7 +267,16 @@ class Facts:
 
 RunOutcome = Literal["done", "failed", "refused", "interrupted", "running"]
 HostOutcome = Literal[
-    "restarted", "started", "stopped", "drained", "undrained", "failed", "untouched", "skipped", "interrupted"
+    "restarted",
+    "started",
+    "stopped",
+    "drained",
+    "undrained",
+    "failed",
+    "untouched",
+    "skipped",
+    "interrupted",
+    "running",
 ]
 StepOutcome = Literal["ok", "failed", "skipped"]
 STEPS = (
@@ -292,6 +301,17 @@ class HostRecord:
     evidence: tuple[str, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     vip: VipState = "unknown"  # where it stands at the end
+    step: str | None = None  # the step under way, or the one in which it was cut off
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Where the journal of a run lies that was made elsewhere. `home` is None where only its locks are known; `age`: how old
+    the news of it are, seconds."""
+
+    machine: str
+    home: str | None
+    age: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +327,7 @@ class RunRecord:
     error: Mapping[str, Any] | None = None
     aborted: bool = False
     inventory: str | None = None  # the file it was made with, where that is known
+    elsewhere: Elsewhere | None = None  # None: its journal is here
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -240,6 +240,8 @@ def next_for(record: RunRecord) -> str | None:
     """What to type after a run, the most useful first."""
     if record.outcome == "done":
         return None
+    if record.outcome == "running":
+        return f"bbctl runs show {record.run} -w"
     if record.outcome == "refused":
         said = record.error or {}
         return str(said["next"]) if said.get("next") else None

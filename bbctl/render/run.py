@@ -210,7 +210,8 @@ def listing(rows: Sequence[RunRecord]) -> str | None:
 
 def _host_line(host: HostRecord, wide: int) -> str:
     hung = f" (hung, {'killed ' + str(host.killed_pid) if host.killed_pid else 'not killed'})" if host.hung else ""
-    return f"{host.host:<{wide}}  {host.outcome}{hung}{_vip(host.vip) if host.outcome != 'untouched' else ''}"
+    outcome = f"under way, at {host.step}" if host.outcome == "running" else host.outcome
+    return f"{host.host:<{wide}}  {outcome}{hung}{_vip(host.vip) if host.outcome != 'untouched' else ''}"
 
 
 def _trouble(host: HostRecord) -> list[str]:
@@ -227,7 +228,8 @@ def _trouble(host: HostRecord) -> list[str]:
 def _counts(hosts: Sequence[HostRecord]) -> list[str]:
     words: dict[str, int] = {}
     for host in hosts:
-        words[host.outcome] = words.get(host.outcome, 0) + 1
+        word = "under way" if host.outcome == "running" else host.outcome
+        words[word] = words.get(word, 0) + 1
     hung = sum(h.hung for h in hosts)
     return [f"{n} {word}" for word, n in words.items()] + ([f"{hung} hung"] if hung else [])
 

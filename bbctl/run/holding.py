@@ -77,11 +77,10 @@ class Holding:
             raise self._gone(host, lost)
         return ran
 
-    def release(self, host: Host) -> str | None:
-        """Let one host go. What went wrong, or None."""
+    def release(self, host: Host) -> Locked:
+        """Let one host go: `released`; `none` or `lost` where it was ours no longer; else it may still be."""
         self._hosts.pop(host.name, None)
-        answer = self._ask(host, remote.release(host.lock, self._token), cancel=NEVER)
-        return None if answer.state in ("released", "none") else answer.detail or answer.state
+        return self._ask(host, remote.release(host.lock, self._token), cancel=NEVER)
 
     def keep(self, host: Host) -> None:
         """Renew no longer: the lock stays as it is until it expires or the run is resumed."""

@@ -127,11 +127,14 @@ def _preflight(w: Work) -> Done:
     again = w.known.pop("again", False) and facts.health == "failing"  # it failed, and is not well by now: begin afresh
     if "old" not in w.known or again or w.left_over(facts.proc):
         w.old, w.launched, w.hung = identity(facts.proc), False, False
+        if "old" not in w.known and w.came_since(facts):
+            w.old = None
         w.known.update(killing=None)
         w.note(old=w.old, up=uptime(facts.proc), launched=False)
     if facts.process == "hung" and identity(facts.proc) == w.old:
         w.hung = True
         w.note(hung=True)
+    w.served = w.is_new(facts.proc) and facts.in_service
     return Done(detail="; ".join([found.proven["preflight"], *found.remarks]))
 
 
@@ -157,8 +160,22 @@ def _unlock(w: Work) -> None:
     with suppress(NotWritten):  # the lock goes all the same: all is done here
         w.journal.write("intent", host=w.host.name, step="unlock")
     began = w.now()
-    wrong = w.holding.release(w.host)
-    _write(w, "unlock", began, Done("failed", wrong) if wrong else Done())
+    _write(w, "unlock", began, _let_go(w))
+
+
+def _let_go(w: Work) -> Done:
+    """What became of the lock: let go by us, or lost before."""
+    answer = w.holding.release(w.host)
+    lost = w.holding.lost.get(w.host.name)
+    match answer.state:
+        case "released":
+            return Done(detail="it had run out; it is removed" if lost else "")
+        case "none":
+            return skipped(lost or "it was gone already: somebody removed it")
+        case "lost":
+            by = f"{answer.record.holder} ({answer.record.run})" if answer.record else "another"
+            return skipped(lost or f"it was lost: {by} holds it now")
+    return Done("failed", answer.detail or answer.state)
 
 
 def _place(w: Work, *, quick: bool) -> str:

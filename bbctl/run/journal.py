@@ -152,6 +152,14 @@ class Journal:
         """The newest token: the one that a lock of this run answers to, unless `resume` was cut off before it was replaced."""
         return tokens(self.events)[-1]
 
+    @property
+    def acting_since(self) -> float | None:
+        """Seconds since an earlier life of this run first acted; None for a run that had none, or never came to act."""
+        acted = next((n for n, e in enumerate(self.events) if e["event"] == "intent"), None)
+        if acted is None or not any(e["event"] == "resume" for e in self.events[acted:]):
+            return None
+        return max(0.0, self._now() - float(self.events[acted]["at"]))
+
     def close(self) -> None:
         """Let go; the record is written first. Closing twice is fine."""
         if not self._closed:
@@ -167,16 +175,20 @@ def tokens(events: Iterable[Event]) -> list[str]:
 
 
 def fold(events: list[Event], *, held: bool) -> RunRecord:
-    """Events → record. A run without an end is `running` while its process lives, else `interrupted`."""
+    """Events → record. A run without an end is `running` while its process lives, else `interrupted`; so are the hosts
+    that it is at work on."""
     first = events[0]
     hosts = {name: HostRecord(host=name, outcome="untouched") for name in first["hosts"]}
     for e in events:
         if "host" in e and e["host"] in hosts:
             hosts[e["host"]] = _apply(hosts[e["host"]], e)
+        elif e["event"] == "resume":
+            hosts = _cut_off(hosts)
     ended = next((e for e in reversed(events) if e["event"] in ("end", "resume")), None)
     end = ended if ended is not None and ended["event"] == "end" else None
     aborted = any(e.get("aborted") for e in events)
     outcome: RunOutcome = "interrupted" if aborted else end["outcome"] if end else "running" if held else "interrupted"
+    hosts = hosts if outcome == "running" else _cut_off(hosts)
     return RunRecord(
         run=first["run"], kind=first["kind"], outcome=outcome, reason=first["reason"], operator=first["operator"],
         started=first["at"], finished=end["at"] if end else None, hosts=tuple(hosts.values()),
@@ -184,10 +196,15 @@ def fold(events: list[Event], *, held: bool) -> RunRecord:
     )  # fmt: skip
 
 
+def _cut_off(hosts: Mapping[str, HostRecord]) -> dict[str, HostRecord]:
+    """The same with nobody at work on them any more."""
+    return {n: replace(h, outcome="interrupted") if h.outcome == "running" else h for n, h in hosts.items()}
+
+
 def _apply(host: HostRecord, e: Event) -> HostRecord:
     match e["event"]:
-        case "intent":  # whatever ends this process now ends it in this step
-            return replace(host, outcome="interrupted")
+        case "intent":
+            return replace(host, outcome="running", step=e["step"])
         case "step":
             step = StepRecord(step=e["step"], outcome=e["outcome"], seconds=e["seconds"], detail=e["detail"])
             return replace(host, steps=(*host.steps, step))
@@ -195,7 +212,8 @@ def _apply(host: HostRecord, e: Event) -> HostRecord:
             known = {k: v for k, v in e.items() if k in ("hung", "killed_pid", "vip")}
             return replace(host, **known, evidence=(*host.evidence, *e.get("evidence", ())))
         case "host":
-            return replace(host, outcome=e["outcome"], vip=e.get("vip", host.vip))
+            cut = host.step if e["outcome"] == "interrupted" else None
+            return replace(host, outcome=e["outcome"], vip=e.get("vip", host.vip), step=cut)
     return host
 
 

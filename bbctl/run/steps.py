@@ -32,6 +32,9 @@ def drain(w: Work, args: Args) -> Done:
     if place.state == "out":
         _lease(w)
         return skipped("already out of the VIP")
+    if w.served:
+        w.note(settle=False)
+        return skipped("in service by a new process: nothing is left to do")
     w.note(settle=True, vip="unknown")  # whoever resumes must still wait until it is drained
     w.gate.leave(w.act)
     w.note(vip="out")
@@ -209,7 +212,7 @@ def _still_time(w: Work, began: float, why: str) -> None:
 
 
 def started(w: Work, args: Args) -> Done:
-    if not w.launched and not w.replaced(w.look()):
+    if w.served or (not w.launched and not w.replaced(w.look())):
         return skipped("it was running")
     began = w.now()
     while True:

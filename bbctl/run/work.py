@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bbctl.drain import Gate
-from bbctl.model import Host, Proc, Ran, Service
+from bbctl.model import Facts, Host, Proc, Ran, Service
 from bbctl.remote.process import TICKS, uptime
 from bbctl.run.halt import Cut, Halt
 from bbctl.run.holding import Holding
@@ -61,6 +61,7 @@ class Work:
     watch: Watch = field(init=False)
     new: list[Any] | None = None  # the process that must stay the same from its start to the end
     launched: bool = False
+    served: bool = False  # the work was found done: a new process, in service
 
     def __post_init__(self) -> None:
         self.watch = Watch(self.host, self.service, self.ask, run=self.journal.run, since=self.known.get("mark"))
@@ -136,11 +137,23 @@ class Work:
 
     def replaced(self, seen: Glance) -> bool:
         """The process is not the one that the run found, nor was there beside it: what was to be done is done."""
-        if seen.proc is None:
+        return self.is_new(seen.proc)
+
+    def is_new(self, proc: Proc | None) -> bool:
+        """See `replaced`. Where the run found none, whoever started one has done what a restart is for."""
+        if proc is None:
             return False
         if self.old is None:
-            return self.launched
-        return identity(seen.proc) != self.old and not self.left_over(seen.proc)
+            return self.launched or ("old" in self.known and self.job.procedure.goal == "restarted")
+        return identity(proc) != self.old and not self.left_over(proc)
+
+    def came_since(self, facts: Facts) -> bool:
+        """A resumed restart finds a process that began after the run had, and is well: somebody restarted what it had not
+        come to."""
+        proc, since = facts.proc, self.journal.acting_since
+        well = facts.process == "running" and facts.health != "failing"
+        young = proc is not None and since is not None and proc.age < since - 1.0
+        return well and young and self.job.procedure.goal == "restarted"
 
     def left_over(self, proc: Proc | None) -> bool:
         """Another process than the one that the run found, and as old as that: a child of it, say, that outlived it."""

@@ -33,10 +33,12 @@ def test_a_run_whose_process_is_gone_is_interrupted_in_the_step_that_was_announc
     book = create(tmp_path)
     done(book, "w1")
     book.write("intent", host="w2", step="drain")
-    assert journal.read(book.folder).outcome == "running"
+    record = journal.read(book.folder)
+    assert (record.outcome, [h.outcome for h in record.hosts]) == ("running", ["restarted", "running"])
     journal.os.close(book._fd)  # as the kernel does when the process dies
     record = journal.read(book.folder)
     assert (record.outcome, [h.outcome for h in record.hosts]) == ("interrupted", ["restarted", "interrupted"])
+    assert [h.step for h in record.hosts] == [None, "drain"]
 
 
 def test_half_a_line_was_never_acted_upon_and_is_taken_away(tmp_path: Path) -> None:
