@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bbctl.durations import format_duration
 from bbctl.look import Seen, look_closely
 from bbctl.model import Host, Process, Service
+from bbctl.remote import sudo
 from bbctl.remote.sections import apart, sh, together
 from bbctl.remote.shell import join, quote
 from bbctl.run.plan import Job, has_vip
@@ -20,8 +21,10 @@ from bbctl.ssh.transport import Transport
 
 ROOM = 1 << 20  # bytes that a file system must have free: with less, neither log nor pid file can be written
 
+KILL = ("/bin/kill", "-s", "KILL", "--", "4194305")  # beyond every pid: what is asked is whether it may be said
+
 _RUNNABLE = """
-if {become}test -x {path} || {{ case {path} in */*) false;; *) command -v {path} >/dev/null 2>&1;; esac; }}; then echo yes
+if test -x {path} || {{ case {path} in */*) false;; *) command -v {path} >/dev/null 2>&1;; esac; }}; then echo yes
 else echo no; fi
 """
 _WRITABLE = """
@@ -49,19 +52,23 @@ def check(transport: Transport, target: Host, service: Service, job: Job, *, kno
     if facts.ambiguous:
         return Found(seen=seen, broken=facts.error or facts.ambiguous, proven={})
     answers = _ask(transport, target, service, job)
+    wrong = _broken(answers, service)
     full = [f"{path} has {free // 1024} KiB free" for path, free in sorted(facts.disk_free.items()) if free < ROOM]
     reasons = [
         *full,
         *([] if facts.vip != "unknown" or not _moves(job, service) else [f"the VIP's state: {facts.vip_error}"]),
-        *_broken(answers, service),
+        *wrong.values(),
     ]
-    proven = {
-        "preflight": who(seen),
-        **{n: _proof(n, service) for n in ("drain", "stop", "start") if answers.get(n) == "yes"},
-    }
+    proven = {"preflight": who(seen)}
+    proven |= {n: _proof(n, service) for n in ("drain", "stop", "start") if n in answers and n not in wrong}
     if facts.health == "ok":
         proven["health"] = f"answers now: {seen.health_detail[:80]}"
-    return Found(seen=seen, broken="; ".join(reasons) or None, proven=proven, remarks=_remarks(seen, service))
+    return Found(
+        seen=seen,
+        broken="; ".join(reasons) or None,
+        proven=proven,
+        remarks=_remarks(seen, service, _no_kill(answers, target, service)),
+    )
 
 
 def who(seen: Seen) -> str:
@@ -85,13 +92,13 @@ def _moves(job: Job, service: Service) -> bool:
 
 
 def _ask(transport: Transport, target: Host, service: Service, job: Job) -> dict[str, str]:
-    become = f"sudo -n -u {quote(service.run_as)} -- " if service.run_as else ""
     parts = {}
-    if become:
-        parts["sudo"] = f"if {become}true; then echo yes; fi 2>&1"
-    for verb, argv in (("stop", service.stop), ("start", service.start)):
+    for verb, argv in _verbs(service):
         if argv and job.procedure.has(verb):
-            parts[verb] = _RUNNABLE.format(become=become, path=quote(argv[0]))
+            asked = sudo.may(service.run_as, argv) if service.run_as else _RUNNABLE.format(path=quote(argv[0]))
+            parts[verb] = asked
+    if (owner := _owner(target, service)) and job.procedure.has("kill"):
+        parts["kill"] = sudo.may(owner, KILL)
     drain = service.vip.drain if service.vip else None
     if drain and drain.kind == "file" and _moves(job, service):
         parts["drain"] = _WRITABLE.format(path=quote(drain.path or ""))
@@ -100,25 +107,34 @@ def _ask(transport: Transport, target: Host, service: Service, job: Job) -> dict
     marker = secrets.token_hex(8)
     ran = transport.run(target, sh(together(parts, marker=marker)), timeout=15.0)
     said = apart(ran.stdout, marker=marker)
-    return {name: said.get(name, b"no answer").decode("utf-8", "replace").strip() for name in parts}
+    return {name: said.get(name, b"no the host did not say").decode("utf-8", "replace").strip() for name in parts}
 
 
-def _broken(answers: dict[str, str], service: Service) -> list[str]:
-    """What was asked for and is not so. Where sudo is denied nothing is known of the commands that it would run."""
-    names = ("drain",) if _wrong("sudo", answers, service) else ("drain", "stop", "start")
-    return [why for name in ("sudo", *names) if (why := _wrong(name, answers, service))]
+def _owner(target: Host, service: Service) -> str | None:
+    """The user to be, by sudo, to signal the service; None where we log in as that or as root."""
+    user = service.process.user if service.process else None
+    return None if user in (target.ssh.user, None) or target.ssh.user == "root" else user
 
 
-def _wrong(name: str, answers: dict[str, str], service: Service) -> str | None:
-    answer = answers.get(name, "yes")
-    if answer == "yes":
-        return None
-    if name == "sudo":
-        return f"sudo -n -u {service.run_as} is denied: {answer[-160:]}"
-    if name == "drain":
-        return answer
-    argv = service.stop if name == "stop" else service.start
-    return f"the {name} command {argv[0]} is not there, or may not be run"
+def _verbs(service: Service) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return ("stop", service.stop), ("start", service.start)
+
+
+def _broken(answers: dict[str, str], service: Service) -> dict[str, str]:
+    """What was asked for and is not so: step name → why."""
+    found = {}
+    if (said := answers.get("drain", "yes")) != "yes":
+        found["drain"] = said
+    for verb, argv in _verbs(service):
+        if verb not in answers:
+            continue
+        if service.run_as is None:
+            why = None if answers[verb] == "yes" else f"the {verb} command {argv[0]} is not there, or may not be run"
+        elif why := sudo.refusal(answers[verb], service.run_as, argv):
+            why = f"sudo -n -u {service.run_as} {join(argv)}: {why}"
+        if why:
+            found[verb] = why
+    return found
 
 
 def _proof(name: str, service: Service) -> str:
@@ -127,9 +143,16 @@ def _proof(name: str, service: Service) -> str:
     return f"{join(service.stop if name == 'stop' else service.start)} is there and may be run"
 
 
-def _remarks(seen: Seen, service: Service) -> tuple[str, ...]:
+def _no_kill(answers: dict[str, str], target: Host, service: Service) -> str | None:
+    """Why a hang could not be ended; it is no reason to refuse what may never hang."""
+    owner = _owner(target, service)
+    why = sudo.refusal(answers["kill"], owner, KILL) if owner and "kill" in answers else None
+    return f"a hang could not be ended: sudo -n -u {owner} kill: {why}" if why else None
+
+
+def _remarks(seen: Seen, service: Service, no_kill: str | None) -> tuple[str, ...]:
     """A pattern that fits nothing turns a clean stop into a kill, or fails every start: better said before."""
-    said = []
+    said = [no_kill] if no_kill else []
     if service.log and seen.tail is not None and seen.tail.state != "ok":
         said.append(f"the log {service.log} is {seen.tail.state}")
         return tuple(said)

@@ -66,6 +66,7 @@ class Farm:
     net: int = 40
     settings: str = ""
     port: int = field(default_factory=free_port)
+    inside: tuple[str, ...] = ()  # words in front of sshd: where it is to run
     _sshd: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _closers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -79,6 +80,9 @@ class Farm:
         (self.folder / "authorized_keys").write_text((self.folder / "id.pub").read_text())
         self.known_hosts = self.folder / "known_hosts"
         self.known_hosts.write_text("".join(self.known_line(name) for name in self.names))
+        (self.folder / "home").mkdir(
+            exist_ok=True
+        )  # whoever logs in has no start-up files that have a say of their own
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         self.log = self.folder / "sshd.log"
@@ -100,15 +104,19 @@ class Farm:
     ) -> int:
         """One more sshd; its pid."""
         port = port or self.port
+        more = settings or self.settings or "MaxStartups 200"
+        home = [] if "SetEnv" in more else [f"SetEnv HOME={self.folder}/home"]
         lines = [f"ListenAddress {a}:{port}" for a in addresses] + [
             f"HostKey {host_key}", f"AuthorizedKeysFile {self.folder}/authorized_keys", "PidFile none", "StrictModes no",
             "UsePAM no", "UseDNS no", "PrintMotd no", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
-            "PermitRootLogin yes", "LogLevel VERBOSE", *(settings or self.settings or "MaxStartups 200").splitlines(),
+            "PermitRootLogin yes", "LogLevel VERBOSE", *home, *more.splitlines(),
         ]  # fmt: skip
         config = log.with_suffix(f".{len(self._sshd)}.conf")
         config.write_text("\n".join(lines) + "\n")
         assert SSHD is not None
-        server = subprocess.Popen([SSHD, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            [*self.inside, SSHD, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL
+        )
         self._sshd.append(server)
         for address in addresses:
             wait_for(lambda a=address: _listening(a, port), f"sshd on {address}:{port}")  # type: ignore[misc]

@@ -1,0 +1,69 @@
+"""What sudo says of a command before it is run, read with its own listing; a real sudo is in tests/integration/test_sudo.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from bbctl.remote.sudo import may, refusal
+
+STOP = ("/etc/init.d/jboss", "stop")
+RULES = """Matching Defaults entries for ops on w1:
+    env_reset, use_pty
+
+User ops may run the following commands on w1:
+
+Sudoers entry:
+    RunAsUsers: ALL
+    RunAsGroups: ALL
+    Commands:
+\tALL
+
+Sudoers entry:
+    RunAsUsers: jb, billing
+    Options: !authenticate
+    Commands:
+\t/etc/init.d/jboss start
+\t/etc/init.d/jboss {words}
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("yes\n", None),
+        ("no \n", "no rule of sudoers allows it"),
+        ("no sudo: a password is required\n", "a password is required"),
+        ("no sudo: unable to resolve host w1\nsudo: sorry, you must have a tty to run sudo\n", "you must have a tty"),
+        ("no sh: 1: sudo: not found\n", "sudo: not found"),
+        ("no the host did not say", "the host did not say"),
+    ],
+)
+def test_an_answer_of_sudo_is_told_in_its_own_words(answer: str, why: str | None) -> None:
+    said = refusal(answer, "jb", STOP)
+    assert (said is None) if why is None else (said is not None and why in said and not said.startswith("sudo: "))
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "asks"),
+    [
+        ("stop", "jb", False),
+        ("*", "jb", False),
+        ("status", "jb", True),  # what is left is the rule for all, which wants a password
+        ("stop", "root", True),
+    ],
+)
+def test_of_several_rules_that_fit_the_last_says_whether_a_password_is_asked_for(
+    words: str, user: str, asks: bool
+) -> None:
+    said = refusal("rules\n" + RULES.format(words=words), user, STOP)
+    assert said == ("a password is required" if asks else None)
+
+
+def test_rules_that_cannot_be_read_refuse_nothing() -> None:
+    assert refusal("rules\nSorry, another form", "jb", STOP) is None
+
+
+def test_the_words_are_quoted_and_not_run() -> None:
+    text = may("jb", ("/opt/a b/stop", "$(id)"))
+    assert "sudo -n -l -u jb -- '/opt/a b/stop' '$(id)'" in text
+    assert "sudo -n -u jb -- '/opt/a b/stop'" not in text
