@@ -5,6 +5,7 @@ What was done to a host is read from what its init script, its stand-in and its 
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import os
@@ -30,7 +31,7 @@ printf '%s %s\\n' "$(cut -d' ' -f1 /proc/uptime)" "$1" >> events
 case $1 in
 start)
   [ ! -e flags/start-fails ] || {{ echo 'cannot start' >&2; exit 5; }}
-  [ ! -e flags/slow-script ] || sleep 2
+  while [ -e flags/start-waits ]; do sleep 0.1; done
   set --
   [ ! -e flags/wrapped ] || set -- sh -c 'trap "" TERM; shift 2; "$@"; exit $?' org.jboss.Main -c {instance}
   "$@" {python} {stand_in} {folder} {address} {port} org.jboss.Main -c {instance} >> console.log 2>&1 &
@@ -46,6 +47,11 @@ esac
 @dataclass
 class Member(Jboss):
     """One host of the shop. Its process is found by its command line, whoever started it."""
+
+    @property
+    def home(self) -> Path:
+        """Of whoever logs in to this host."""
+        return self.folder.with_name(f"user-{self.folder.name}")
 
     @property
     def script(self) -> Path:
@@ -84,6 +90,14 @@ class Member(Jboss):
         wait_for(lambda: self.starts > before, "the stand-in to start", 30)
         (self.folder / "events").unlink()
         return wait_for(lambda: self.pid, "its process")
+
+    def break_lock(self) -> None:
+        """The lock's record is gone, as `bbctl unlock` would remove it: between two steps that change it."""
+        folder = self.home / ".bbctl"
+        if (folder / "lock.flock").exists():
+            with (folder / "lock.flock").open() as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                (folder / "lock").unlink(missing_ok=True)
 
     def down(self) -> None:
         for pid in processes(f"-c {self.instance}"):
@@ -220,14 +234,15 @@ def shop(folder: Path, count: int = 1) -> Iterator[Shop]:
     """Hosts h1…, each with its sshd address, its home, its running stand-in, in the VIP."""
     names = [f"h{n}.snc1" for n in range(1, count + 1)]
     net = 100 + os.getpid() % 100
-    homes = {n: folder / f"user-{name}" for n, name in enumerate(names, 1)}
-    for home in homes.values():
-        home.mkdir(parents=True)
-    matches = [f"Match LocalAddress 127.0.{net}.{n}\nSetEnv HOME={home}" for n, home in homes.items()]
+    matches = [
+        f"Match LocalAddress 127.0.{net}.{n}\nSetEnv HOME={folder}/user-{name}" for n, name in enumerate(names, 1)
+    ]
     farm = Farm(
         folder / "ssh", tuple(names), net=net, settings="\n".join(["MaxStartups 200", "MaxSessions 20", *matches])
     )
     members = [Member(farm.host(name), folder / name) for name in names]
+    for member in members:
+        member.home.mkdir()
     made = Shop(folder, farm, members)
     try:
         made.write()

@@ -189,18 +189,18 @@ def test_a_drain_leaves_owner_reason_and_lease_on_the_host(one: Shop, host: Memb
     pid = host.pid
     drained = one.change("drain", "h1", "--for", "2h")
     assert (drained.code, drained.outcomes, host.heartbeat.exists()) == (0, {"h1": "drained"}, False)
-    lease = dict(line.split(" ", 1) for line in (one.folder / "user-h1.snc1/.bbctl/drained").read_text().splitlines())
+    lease = dict(line.split(" ", 1) for line in (host.home / ".bbctl/drained").read_text().splitlines())
     assert lease["operator"].startswith("ann@")
     assert (lease["reason"], lease["run"]) == ("test", drained.record["run"])
     assert int(lease["until"]) - int(lease["since"]) == 7200
     undrained = one.change("undrain", "h1")
     assert (undrained.code, undrained.outcomes, host.heartbeat.exists()) == (0, {"h1": "undrained"}, True)
-    assert not (one.folder / "user-h1.snc1/.bbctl/drained").exists()
+    assert not (host.home / ".bbctl/drained").exists()
     assert host.pid == pid
 
 
 def test_a_rehearsal_and_a_dry_run_leave_nothing_behind(one: Shop, host: Member) -> None:
-    home = one.folder / "user-h1.snc1"
+    home = host.home
     before = sorted(p.name for p in home.rglob("*"))
     assert one.change("restart", "h1", "--rehearse").record["outcome"] == "done"
     assert one.bbctl("restart", "h1", "--dry-run").code == 0

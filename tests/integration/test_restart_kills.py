@@ -32,15 +32,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def two(pair: Shop) -> Shop:
     """Two hosts in the VIP, nothing called yet, no lock, a home of their own."""
     for member in pair.members:
-        for name in ("hang", "unhealthy", "stop-blocks", "slow-script"):
+        for name in ("hang", "unhealthy", "stop-blocks", "start-waits"):
             member.flag(name, on=False)
         member.heartbeat.touch()
         (member.folder / "events").write_text("")
         if member.pid is None:
             member.up()
             (member.folder / "events").write_text("")
-        for left in (pair.folder / f"user-{member.host.name}" / ".bbctl").glob("lock*"):
-            left.unlink()
+        member.break_lock()
     return pair
 
 
@@ -143,15 +142,17 @@ def test_a_run_that_lives_is_not_resumed(two: Shop, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_lock_was_broken_open_changes_nothing_more(two: Shop, tmp_path: Path) -> None:
-    home = str(tmp_path / "home")
-    two.members[0].flag("slow-script")
+    home, member = str(tmp_path / "home"), two.members[0]
+    member.flag("start-waits")
     proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
-    assert kill_at(proc, two, "start", 0, home=home)
-    (two.folder / "user-h1.snc1/.bbctl/lock").unlink()
+    wait_for(lambda: member.calls == ["stop", "start"], "the start command", 40)
+    broken = two.change("unlock", "h1", home=str(tmp_path / "other"))
+    assert broken.code == 0, broken
+    member.flag("start-waits", on=False)
     said = finish(proc)
-    assert (said.code, said.outcomes) == (1, {"h1": "failed"})
-    assert "lock" in str(said.record["hosts"][0]["steps"])
-    assert not two.members[0].heartbeat.exists(), "put back without a lock"
+    assert (said.code, said.outcomes, said.steps()["started"]) == (1, {"h1": "failed"}, "failed"), said
+    assert "is lost: it was removed" in str(said.record["hosts"][0]["steps"])
+    assert not member.heartbeat.exists(), "put back without a lock"
 
 
 def test_abort_marks_the_run_and_lets_its_hosts_go(two: Shop, tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_a_run_that_slept_longer_than_its_lock_takes_no_host_out(two: Shop, tmp_
     home, member = str(tmp_path / "home"), two.members[0]
     inventory = json.loads((two.folder / "inventory.yml").read_text())
     (two.folder / "inventory.yml").write_text(json.dumps({**inventory, "lock": {"expires": "2s"}}))
-    record = two.folder / "user-h1.snc1/.bbctl/lock"
+    record = two.members[0].home / ".bbctl/lock"
     try:
         proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
         assert kill_at(proc, two, "drain", signal.SIGSTOP, home=home)
