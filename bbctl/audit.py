@@ -66,28 +66,43 @@ def entries(home: Path) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def verify(home: Path) -> int:
-    """How many lines, all in order. Failed names the first line that is not what was written."""
-    head = _read_head(home)
+def head(home: Path) -> tuple[int, str] | None:
+    """Number and hash of the last line; None where nothing was written yet."""
+    found = _read_head(home)
+    return None if found is None else (found["seq"], found["hash"])
+
+
+def verify(home: Path, *, told: Sequence[tuple[int, str]] = ()) -> int:
+    """How many lines, all in order. Failed names the first line that is not what was written. `told`: number and hash of some
+    lines, as another place remembers them: a tail that was cut off here together with its mark is missed there."""
+    remembered: dict[int, set[str]] = {}
+    for line, known in told:
+        remembered.setdefault(line, set()).add(known)
+    mark = _read_head(home)
     prev, count, marked = ZERO, 0, ZERO
     for number, value in _lines(home):
         count = number
-        said = (
-            value and value.get("seq") == number and value.get("prev") == prev and value.get("hash") == _digest(value)
-        )
-        if not said or value is None:
+        if value is None or not _follows(value, number, prev) or not remembered.get(number, set()) <= {value["hash"]}:
             raise Failed(
                 f"{home / 'audit.jsonl'}:{number}: edited, moved, or lines before it are missing",
                 next="compare with a copy elsewhere; the lines before it hold", code="audit-broken",
             )  # fmt: skip
         prev = value["hash"]
-        marked = prev if head and head["seq"] == number else marked
-    if head and head["hash"] != marked:  # a writer killed before it moved the head leaves one line more, never fewer
-        raise Failed(
-            f"{home / 'audit.jsonl'}:{count + 1}: the tail is cut off: {head['seq']} lines were written, {count} are there",
-            code="audit-broken",
-        )
+        marked = prev if mark and mark["seq"] == number else marked
+    if mark and mark["hash"] != marked:  # a writer killed before it moved the head leaves one line more, never fewer
+        raise _cut(home, count, f"{mark['seq']} lines were written")
+    if (last := max(remembered, default=0)) > count:
+        raise _cut(home, count, f"MongoDB remembers {last} lines")
     return count
+
+
+def _follows(value: Mapping[str, Any], number: int, prev: str) -> bool:
+    return value.get("seq") == number and value.get("prev") == prev and value.get("hash") == _digest(value)
+
+
+def _cut(home: Path, count: int, said: str) -> Failed:
+    where = f"{home / 'audit.jsonl'}:{count + 1}"
+    return Failed(f"{where}: the tail is cut off: {said}, {count} are there", code="audit-broken")
 
 
 def _digest(line: Mapping[str, Any]) -> str:
@@ -163,6 +178,7 @@ def _head(home: Path, line: Mapping[str, Any]) -> None:
 def _read_head(home: Path) -> dict[str, Any] | None:
     try:
         value = json.loads((home / "audit.head").read_bytes())
-        return value if isinstance(value, dict) and "seq" in value and "hash" in value else None
+        whole = isinstance(value, dict) and isinstance(value.get("seq"), int) and isinstance(value.get("hash"), str)
+        return value if whole else None
     except (OSError, ValueError):
         return None

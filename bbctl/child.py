@@ -10,12 +10,17 @@ import ctypes
 import functools
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+KEPT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
+)  # fmt: skip
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -42,6 +47,24 @@ def dies_with(parent: int, *, sent: int = signal.SIGKILL) -> Callable[[], None]:
             os._exit(1)
 
     return ask
+
+
+def environment() -> dict[str, str]:
+    """No more of ours than a process that outlives us needs."""
+    return {key: os.environ[key] for key in KEPT if key in os.environ}
+
+
+def detach(module: str, *, said: bytes) -> None:
+    """Run a module of ours beside us, in a session of its own and with nobody waiting for it. `said` is its stdin (less than
+    a pipe holds). Raises OSError where it cannot be started."""
+    made = subprocess.Popen(
+        [sys.executable, "-P", "-m", module],
+        env=environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True, cwd="/",
+    )  # fmt: skip
+    assert made.stdin is not None
+    with made.stdin as pipe:
+        pipe.write(said)
 
 
 @functools.cache

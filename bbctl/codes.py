@@ -78,6 +78,11 @@ CODES: dict[str, Code] = STATUSES | {
         "An id, or a service, could mean several.", "The message lists them; type more of it, or --service NAME.", 2
     ),
     "not-found": Code("There is no such workflow, node or client (of this client).", "bbctl workflow list.", 2),
+    "run-elsewhere": Code(
+        "The run was made by another machine or home: its journal, and the right to its locks, are there.",
+        "Resume it there; its hosts alone can be freed from here with bbctl unlock.",
+        2,
+    ),
     "unknown-run": Code("There is no such run on this machine or on the hosts.", "bbctl runs list.", 2),
     "unknown-playbook": Code("There is no such playbook.", "bbctl playbook list.", 2),
     "unknown-entry": Code(

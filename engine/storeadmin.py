@@ -130,7 +130,7 @@ def ask(url: str, *, within: float) -> MongoAnswer:
             version = str(client.admin.command("buildInfo").get("version", ""))
             members = _members(client)
     except (PyMongoError, ValueError) as error:
-        return MongoAnswer(error=_one_line(error), seconds=time.monotonic() - started)
+        return MongoAnswer(error=one_line(error), seconds=time.monotonic() - started)
     return MongoAnswer(
         error=None if hello.get("isWritablePrimary") else "no primary: writes wait for an election",
         seconds=time.monotonic() - started,
@@ -151,7 +151,7 @@ def _members(client: Client) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The cause without the driver's topology dump."""
     return str(error).split(", Timeout:")[0].split(" (configured timeouts")[0].split(", full error:")[0][:300]
 
@@ -161,7 +161,7 @@ def main() -> int:
     try:
         prepare(Job(**json.load(sys.stdin)))
     except (PyMongoError, TimeoutError) as error:
-        sys.stderr.write(_one_line(error) + "\n")
+        sys.stderr.write(one_line(error) + "\n")
         return 1
     return 0
 

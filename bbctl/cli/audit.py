@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bbctl import audit
+from bbctl.cli import knowing
 from bbctl.cli.front import Call
 from bbctl.render import screen
 
@@ -39,12 +40,22 @@ def list_acts(ctx: typer.Context, last: Last = 50) -> None:
 
 
 def verify(ctx: typer.Context) -> None:
-    """Is the audit file whole? The first line that was edited, moved or cut off is named.
+    """Is the audit file whole? The first line that was edited, moved or cut off is named. Its last lines are compared with
+    what MongoDB remembers of them, where it answers.
 
     \b
     Examples:
       bbctl audit verify
     """
     call: Call = ctx.obj
-    count = audit.verify(call.settings.home())
-    call.show({"lines": count, "whole": True}, lambda: f"{count} lines, all as they were written")
+    told, why = knowing.heads(call)
+    count = audit.verify(call.settings.home(), told=told)
+    agrees = (
+        f"; MongoDB agrees, up to line {max(told)[0]}"
+        if told
+        else f"; MongoDB could not be asked: {why}"
+        if why
+        else ""
+    )
+    value = {"lines": count, "whole": True, "remembered": max(told)[0] if told else None, "unasked": why}
+    call.show(value, lambda: f"{count} lines, all as they were written{agrees}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 from bbctl import audit
 from bbctl.capacity import Refusal
+from bbctl.cli import copying
 from bbctl.cli.front import Call
 from bbctl.drain import Gate
 from bbctl.durations import format_duration
@@ -176,6 +178,7 @@ def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -
     home = call.settings.home()
     book = manner.retrying or Journal.create(home, begin_of(call, plan))
     halt = Halt(transport.stop)
+    copying.beside(call, book.run)
     try:
         _permit(call, plan, book, resumed=manner.retrying is not None)
         if manner.retrying is not None:
@@ -245,9 +248,17 @@ def next_for(record: RunRecord) -> str | None:
     if record.outcome == "refused":
         said = record.error or {}
         return str(said["next"]) if said.get("next") else None
+    if where := record.elsewhere:
+        free = f" · bbctl unlock {','.join(short)}" if (short := _cut_short(record)) else ""
+        home = f"BBCTL_HOME={shlex.quote(where.home)} " if where.home else ""
+        return f"on {where.machine}: {home}bbctl runs resume {record.run}{free}"
     bad = [h.host.split(".", 1)[0] for h in record.hosts if h.outcome in ("failed", "interrupted")]
     look = f" · bbctl diagnose {','.join(bad)}" if bad else ""
     return f"bbctl runs resume {record.run}{look}"
+
+
+def _cut_short(record: RunRecord) -> list[str]:
+    return [h.host.split(".", 1)[0] for h in record.hosts if h.outcome == "interrupted"]
 
 
 # -- the question --------------------------------------------------------------------------------------------------

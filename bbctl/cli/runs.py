@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from bbctl import audit
+from bbctl.cli import copying, knowing
 from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.cli.running import Manner, go, job_of, next_for
 from bbctl.errors import BbctlError, Failed, NotConfirmed, UsageError
@@ -16,18 +18,19 @@ from bbctl.model import RunRecord
 from bbctl.render import plain
 from bbctl.render import run as render
 from bbctl.run import abort as aborting
-from bbctl.run import elsewhere, journal
+from bbctl.run import journal
 from bbctl.run.journal import Journal
 from bbctl.settings import load as load_settings
 from bbctl.ssh.transport import Transport
 
+Look = Callable[[], tuple[list[journal.Event], RunRecord]]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Follow it until it ends.")]
 DONE = ("restarted", "started", "stopped", "drained", "undrained", "skipped")
 
 
 def list_runs(ctx: typer.Context) -> None:
-    """All runs of this machine, newest first.
+    """All runs, newest first: those of this machine, and what MongoDB knows of others where it answers.
 
     \b
     Examples:
@@ -35,7 +38,11 @@ def list_runs(ctx: typer.Context) -> None:
       bbctl runs list -o json
     """
     call: Call = ctx.obj
-    records = journal.every(call.settings.home())
+    mine = journal.every(call.settings.home())
+    others, why = knowing.others(call, {r.run for r in mine})
+    if why:
+        call.say(f"the runs of other machines are not known: {why}")
+    records = sorted([*mine, *others], key=lambda r: (r.started, r.run), reverse=True)
     rows = [{k: v for k, v in journal.as_json(r).items() if k != "hosts"} for r in records]
     call.show(rows, lambda: render.listing(records), name="run")
 
@@ -49,45 +56,55 @@ def show(ctx: typer.Context, run: RunId, watch: Watch = False) -> None:
       bbctl runs show r-7f3a -w
     """
     call: Call = ctx.obj
-    record = _record(call, run)
+    record = knowing.record(call, run)
     if watch and record.outcome == "running":
-        _follow(call, record)
+        record = _follow(call, record)
+        if not call.json:
+            call.show(journal.as_json(record), lambda: render.result(record, drawn=False, next=next_for(record)))
         return
     call.show(journal.as_json(record), lambda: render.show(record, next=next_for(record)))
 
 
-def _record(call: Call, run: str) -> RunRecord:
-    """From this machine's journal; a run made elsewhere from its locks on the hosts."""
-    try:
-        return journal.read(journal.find(call.settings.home(), run))
-    except UsageError as unknown:
-        if not call.fleet.hosts:
-            raise
-        with Transport(call.fleet) as transport:
-            found = elsewhere.run_by_locks(transport, call.fleet, run)
-        if found is None:
-            raise unknown from None
-        return found
-
-
-def _follow(call: Call, record: RunRecord) -> None:
-    """Events as they are written, until the run has ended or its process has."""
-    folder = journal.find(call.settings.home(), record.run)
-    shown = 0
+def _follow(call: Call, record: RunRecord) -> RunRecord:
+    """Show the run as it goes on, until it has ended or its process has; the record then."""
+    look = _events(call, record) if record.elsewhere is None else _news(call, record)
     with render.Progress([h.host for h in record.hosts], quiet=call.output != "table") as progress:
         while True:
-            events, held = journal.load(folder)
-            for event in events[shown:]:
+            events, now = look()
+            for event in events:
                 progress.event(event)
-            if call.json and len(events) > shown:
-                plain.line(journal.as_json(journal.fold(events, held=held)))
-            shown = len(events)
-            now = journal.fold(events, held=held)
+            if call.json and events:
+                plain.line(journal.as_json(now))
             if now.outcome != "running":
-                break
-            time.sleep(0.3)
-    if not call.json:
-        call.show(journal.as_json(now), lambda: render.result(now, drawn=False, next=next_for(now)))
+                return now
+            time.sleep(0.3 if record.elsewhere is None else 2.0)
+
+
+def _events(call: Call, record: RunRecord) -> Look:
+    """What was added to a journal that is here since the last look."""
+    folder, seen = journal.find(call.settings.home(), record.run), 0
+
+    def look() -> tuple[list[journal.Event], RunRecord]:
+        nonlocal seen
+        events, held = journal.load(folder)
+        new, seen = events[seen:], len(events)
+        return new, journal.fold(events, held=held)
+
+    return look
+
+
+def _news(call: Call, record: RunRecord) -> Look:
+    """The same of a run made elsewhere, out of its copies."""
+    seen: list[journal.Event] = []
+
+    def look() -> tuple[list[journal.Event], RunRecord]:
+        nonlocal seen
+        now = knowing.record(call, record.run)
+        told = journal.unfold(now)
+        new, seen = [e for e in told if e not in seen], told
+        return new, now
+
+    return look
 
 
 def resume(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reason = None) -> int:
@@ -99,7 +116,7 @@ def resume(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reas
       bbctl runs resume r-7f3a --dry-run
     """
     call: Call = ctx.obj
-    folder = journal.find(call.settings.home(), run)
+    folder = knowing.folder(call, run)
     before = journal.read(folder)
     if before.outcome == "done" or before.aborted:
         call.show(journal.as_json(before), lambda: f"run {before.run} is {_how(before)}: nothing to do")
@@ -164,7 +181,7 @@ def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reaso
       bbctl runs abort r-7f3a --reason "done by hand"
     """
     call: Call = ctx.obj
-    folder = journal.find(call.settings.home(), run)
+    folder = knowing.folder(call, run)
     before = journal.read(folder)
     if before.outcome == "done" or before.aborted:
         call.show(journal.as_json(before), lambda: f"run {before.run} is {_how(before)}: nothing to do")
@@ -172,6 +189,7 @@ def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reaso
     book = _reopen(before, folder)
     try:
         _same_inventory(call, book.events[0])
+        copying.beside(call, book.run)
         hosts = [call.fleet.hosts[h.host] for h in before.hosts if h.host in call.fleet.hosts]
         if dry_run:
             value = aborting.preview(hosts)

@@ -166,7 +166,8 @@ def result(record: RunRecord, *, drawn: bool, next: str | None) -> str:
     lines += ["", f"{record.outcome}{f' in {spent}' if spent else ''} · {counts or 'no hosts'} · run {record.run}"]
     if record.error:
         lines.append(f"because    {safe(str(record.error['message']))}")
-    lines += [f"evidence   {path}" for path in _folders(record.hosts)]
+    there = f"{record.elsewhere.machine}:" if record.elsewhere else ""
+    lines += [f"evidence   {there}{path}" for path in _folders(record.hosts)]
     if next:
         lines.append(f"next       {next}")
     return "\n".join(lines).lstrip("\n")
@@ -176,6 +177,10 @@ def show(record: RunRecord, *, next: str | None) -> str:
     """One run, step by step."""
     head = f"{record.run}  {record.kind}  {record.outcome}  {record.operator}  {clock(record.started)}"
     lines = [safe(head) + (f'  "{safe(record.reason)}"' if record.reason else "")]
+    if where := record.elsewhere:
+        lines.append(
+            safe(f"made on {where.machine}{f', in {where.home}' if where.home else ''} · heard of {age(where.age)} ago")
+        )
     for host in record.hosts:
         lines.append(_host_line(host, 0))
         lines += [
@@ -199,13 +204,19 @@ def listing(rows: Sequence[RunRecord]) -> str | None:
             r.run,
             clock(r.started),
             r.kind,
-            Text(r.outcome, COLOUR.get(r.outcome, DIM)),
+            Text(_heard(r), COLOUR.get(r.outcome, DIM)),
             r.operator,
             hosts,
             safe(r.reason),
         )
     screen.draw(table)
     return None
+
+
+def _heard(record: RunRecord) -> str:
+    """The outcome in a list; a run of another machine that was under way when it was last heard of need not be any more."""
+    old = record.outcome == "running" and record.elsewhere is not None and record.elsewhere.age > 60
+    return f"running {age(record.elsewhere.age)} ago" if old and record.elsewhere else record.outcome
 
 
 def _host_line(host: HostRecord, wide: int) -> str:

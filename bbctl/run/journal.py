@@ -196,6 +196,19 @@ def fold(events: list[Event], *, held: bool) -> RunRecord:
     )  # fmt: skip
 
 
+def unfold(record: RunRecord) -> list[Event]:
+    """A record told as events, for whoever draws a run but has no journal of it: steps, what is under way, ends."""
+    told: list[Event] = []
+    for host in record.hosts:
+        about = {"host": host.host}
+        told += [{"event": "step", **about, **asdict(step)} for step in host.steps]
+        if host.outcome == "running" and host.step:
+            told.append({"event": "intent", **about, "step": host.step})
+        elif host.outcome not in ("running", "untouched"):
+            told.append({"event": "host", **about, "outcome": host.outcome, "vip": host.vip})
+    return told
+
+
 def _cut_off(hosts: Mapping[str, HostRecord]) -> dict[str, HostRecord]:
     """The same with nobody at work on them any more."""
     return {n: replace(h, outcome="interrupted") if h.outcome == "running" else h for n, h in hosts.items()}

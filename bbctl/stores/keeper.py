@@ -221,21 +221,10 @@ def wanted(home: Path) -> Path:
 
 def launch(home: Path, *words: str) -> subprocess.Popen[bytes]:
     """A process of this module, in a session of its own, with no more environment than it needs."""
-    kept = (
-        "PATH",
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "TMPDIR",
-        "PYTHONPATH",
-        "PYTHONUSERBASE",
-        "VIRTUAL_ENV",
-        "LD_LIBRARY_PATH",
-    )
     with _log(home) as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "bbctl.stores.keeper", str(home.absolute()), *words],
-            env={key: os.environ[key] for key in kept if key in os.environ},
+            env=child.environment(),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
         )  # fmt: skip
 

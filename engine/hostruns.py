@@ -1,0 +1,95 @@
+"""What host operations leave in MongoDB for other machines: a copy of each run's record, and heads of the audit's chain.
+
+The truth of a run is its journal, where it was made; this is what can be told of it elsewhere. One document a run. Nothing
+here makes an index of the engine's or asks for its version: whoever keeps a copy needs no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from pymongo import DESCENDING, MongoClient
+from pymongo.errors import PyMongoError
+
+from engine.errors import StoreDown
+from engine.storeadmin import one_line
+
+Doc = dict[str, Any]
+_SHOWN: Doc = {"run": "$_id", "machine": 1, "home": 1, "record": 1, "age": {"$subtract": ["$$NOW", "$seen"]}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """`record`: JSON text, as it was given. `home`: the state folder of its machine where the journal lies. `age`: seconds
+    since it was written, by the database's clock."""
+
+    run: str
+    machine: str
+    home: str
+    record: str
+    age: float
+
+
+class HostRuns:
+    """The copies. Every call raises StoreDown (one line, no secret) where the database does not answer within `within` seconds."""
+
+    def __init__(self, url: str, *, within: float) -> None:
+        wait = max(1, int(within * 1000))
+        with _told():
+            self._client = MongoClient[Doc](
+                url, serverSelectionTimeoutMS=wait, connectTimeoutMS=wait, socketTimeoutMS=wait, timeoutMS=wait,
+                appname="bbctl",
+            )  # fmt: skip
+            self._runs = self._client.get_default_database("backbeat")["host_runs"]
+
+    def __enter__(self) -> HostRuns:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def put(self, copy: Copy, *, started: float, chain: str, head: tuple[int, str] | None) -> None:
+        """Write or replace the copy of a run. `head`: number and hash of the last line of the audit `chain`; those given
+        before are kept."""
+        fields = {"machine": copy.machine, "home": copy.home, "record": copy.record, "started": started, "chain": chain}
+        change: Doc = {"$set": fields, "$currentDate": {"seen": True}}
+        if head is not None:
+            change["$addToSet"] = {"heads": {"line": head[0], "hash": head[1]}}
+        with _told():
+            self._runs.update_one({"_id": copy.run}, change, upsert=True)
+
+    def newest(self, limit: int) -> list[Copy]:
+        """The copies of the last runs, newest first."""
+        return self._found({}, limit)
+
+    def named(self, beginning: str) -> list[Copy]:
+        """The copies of runs whose id begins so, newest first."""
+        return self._found({"_id": {"$gte": beginning, "$lt": beginning + "\uffff"}}, 10)
+
+    def heads(self, chain: str) -> list[tuple[int, str]]:
+        """Number and hash of all lines of an audit chain that were ever the last one when a run was copied."""
+        with _told():
+            found = list(self._runs.find({"chain": chain}, {"heads": 1}))
+        return [(head["line"], head["hash"]) for doc in found for head in doc.get("heads", [])]
+
+    def _found(self, query: Doc, limit: int) -> list[Copy]:
+        with _told():
+            docs = list(self._runs.find(query, _SHOWN).sort("started", DESCENDING).limit(limit))
+        return [
+            Copy(run=d["run"], machine=d["machine"], home=d["home"], record=d["record"], age=max(0, d["age"]) / 1000)
+            for d in docs
+        ]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (PyMongoError, ValueError) as error:
+        raise StoreDown(f"MongoDB: {one_line(error)}") from None

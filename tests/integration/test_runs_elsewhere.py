@@ -1,0 +1,118 @@
+"""A run made on another machine (here: below another home) is found, told and left to its owner; the audit is remembered there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bbctl import audit
+from tests.integration.servers import Mongo, free_port
+from tests.integration.shop import Said, Shop, finish, kill_at, shop
+from tests.integration.sshd import wait_for
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(tmp_path_factory.mktemp("far")) as made:
+        yield made
+
+
+@pytest.fixture
+def far(one: Shop, mongo: Mongo, mongo_url: str) -> Shop:
+    """The shop with a MongoDB named in its inventory, and every host as it should be."""
+    member = one.members[0]
+    member.flag("hang", on=False)
+    member.heartbeat.touch()
+    member.break_lock()
+    if member.pid is None:
+        member.up()
+    name_store(one, mongo_url)
+    return one
+
+
+def name_store(made: Shop, url: str) -> None:
+    made.write()
+    path = made.folder / "inventory.yml"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "stores": {"mongo": url}}))
+
+
+def known_there(made: Shop, run: str, home: str, **wanted: Any) -> Said:
+    """What another home tells of a run, once it tells what is wanted."""
+
+    def look() -> Said | None:
+        said = made.bbctl("runs", "show", run, "-o", "json", home=home)
+        return said if said.code == 0 and all(said.record.get(k) == v for k, v in wanted.items()) else None
+
+    return wait_for(look, f"{wanted} of {run} to be known elsewhere", 60)
+
+
+def test_a_run_made_elsewhere_is_told_with_its_steps_and_belongs_to_its_machine(far: Shop, tmp_path: Path) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    made = far.change("drain", "h1", home=there)
+    assert made.code == 0, made
+    run = made.record["run"]
+    told = known_there(far, run, here, outcome="done")
+    assert {**told.record, "elsewhere": None} == made.record
+    assert told.record["elsewhere"]["home"] == there
+    assert [r["run"] for r in json.loads(far.bbctl("runs", "list", "-o", "json", home=here).out)] == [run]
+    for verb in ("resume", "abort"):
+        refused = far.change("runs", verb, run, home=here)
+        assert (refused.code, refused.record["error"]["code"]) == (2, "run-elsewhere"), refused
+    assert far.change("undrain", "h1", home=here).code == 0
+
+
+def test_a_run_that_is_killed_elsewhere_is_told_as_under_way_and_then_as_cut_off(far: Shop, tmp_path: Path) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    far.members[0].flag("hang")
+    proc = far.popen("restart", "h1", "--yes", home=there)
+    assert kill_at(proc, far, "stop", 0, home=there)
+    run = far.runs(there)[-1].name
+    live = known_there(far, run[:5], here, outcome="running")
+    assert live.outcomes == {"h1": "running"}
+    proc.kill()
+    finish(proc)
+    cut = known_there(far, run, here, outcome="interrupted")
+    assert (cut.outcomes, cut.record["hosts"][0]["vip"]) == ({"h1": "interrupted"}, "out")
+    text = far.bbctl("runs", "show", run, home=here).out
+    machine = cut.record["elsewhere"]["machine"]
+    assert f"on {machine}: BBCTL_HOME={there} bbctl runs resume {run} · bbctl unlock h1" in text, text
+    far.members[0].flag("hang", on=False)
+    assert far.change("runs", "resume", run, home=there).outcomes == {"h1": "restarted"}
+    assert known_there(far, run, here, outcome="done").outcomes == {"h1": "restarted"}
+
+
+def test_without_mongodb_a_run_is_as_good_and_is_told_once_it_answers(
+    far: Shop, mongo_url: str, tmp_path: Path
+) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    name_store(far, f"mongodb://127.0.0.1:{free_port()}/x?directConnection=true")
+    first = far.change("drain", "h1", home=there)
+    assert (first.code, first.outcomes) == (0, {"h1": "drained"}), first
+    listed = far.bbctl("runs", "list", "-o", "json", home=here)
+    assert (listed.code, json.loads(listed.out)) == (0, [])
+    assert "the runs of other machines are not known: MongoDB" in listed.err
+    name_store(far, mongo_url)
+    assert far.change("undrain", "h1", home=there).code == 0
+    assert known_there(far, first.record["run"], here, outcome="done").outcomes == {"h1": "drained"}
+
+
+def test_a_tail_cut_off_the_audit_together_with_its_mark_is_missed_in_mongodb(far: Shop, tmp_path: Path) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    known_there(far, far.change("drain", "h1", home=there).record["run"], here, outcome="done")
+    lines = json.loads(far.bbctl("audit", "verify", "-o", "json", home=there).out)
+    assert lines["remembered"] == lines["lines"], lines
+    home = tmp_path / "there"
+    kept = (home / "audit.jsonl").read_bytes().splitlines(keepends=True)[:-1]
+    (home / "audit.jsonl").write_bytes(b"".join(kept))
+    last = json.loads(kept[-1])
+    (home / "audit.head").write_text(json.dumps({"seq": last["seq"], "hash": last["hash"]}))
+    assert audit.verify(home) == len(kept), "the file alone does not show it"
+    said = far.bbctl("audit", "verify", home=there)
+    assert (said.code, "MongoDB remembers" in said.err) == (1, True), said
+    assert far.change("undrain", "h1", home=there).code == 0
+    grown = far.bbctl("audit", "verify", home=there)
+    assert (grown.code, f"audit.jsonl:{len(kept) + 1}:" in grown.err) == (1, True), grown
