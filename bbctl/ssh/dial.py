@@ -138,7 +138,7 @@ def resolve(name: str, port: int, within: float) -> list[Address]:
     asker.join(max(0.0, within))
     if found and not asker.is_alive():
         return found
-    said = cause[0] if cause else f"no answer within {within:.3g}s"
+    said = cause[0] if cause else f"no answer within {round(within, 1):g}s"
     raise NotLoggedIn("unreachable", f"{name}: {said}", stage="resolve", next=f"getent hosts {name}")
 
 
@@ -163,5 +163,5 @@ def connect(name: str, port: int, deadline: float, now: Callable[[], float] = ti
 
 def _cause(error: OSError, within: float) -> str:
     if isinstance(error, TimeoutError) and error.errno is None:
-        return f"no answer within {within:.3g}s"
+        return f"no answer within {round(within, 1):g}s"
     return _CAUSES.get(error.errno or 0) or (os.strerror(error.errno) if error.errno else str(error))

@@ -8,6 +8,7 @@ Every step ends by the client's deadline and says which stage failed. Nothing is
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +136,7 @@ class Client(paramiko.SSHClient):
         self._host, self._address, self._port = host, address, port
         self._names = names(address, host.name, port)
         self._known, self._keys = known, keys
-        self._deadline, self._now, self._limit = deadline, now, deadline - now()
+        self._deadline, self._now, self._limit = deadline, now, round(deadline - now(), 1)
         self._protocol: Protocol | None = None
 
     def connect(self, hostname: str, port: int = 22, username: str | None = None, **how: Any) -> None:  # type: ignore[override]
@@ -175,7 +176,7 @@ class Client(paramiko.SSHClient):
         if STARTUPS in wire.first:
             cause = "the server turns logins away for now: Exceeded MaxStartups"
         elif not ended:
-            cause = f"no answer within {self._limit:.3g}s"
+            cause = f"no answer within {self._limit:g}s"
         elif stage == "banner" and wire.first:
             cause = f"no SSH server, it says {wire.first.splitlines()[0][:60].decode('utf-8', 'replace')!r}"
         else:
@@ -188,7 +189,7 @@ class Client(paramiko.SSHClient):
         protocol = self._protocol
         assert protocol is not None
         offered: list[str] = []
-        cause = "there is no key to offer"
+        cause = ""
         with self._keys() as keys:
             for source, key in keys:
                 offered.append(source)
@@ -196,9 +197,12 @@ class Client(paramiko.SSHClient):
                 if protocol.is_authenticated() or not protocol.is_active():
                     break
         if not protocol.is_authenticated():
-            said = f"{user}: {cause}" + (f" (offered {', '.join(offered)})" if offered else "")
-            next_ = f"ssh -v {user}@{self._address} -p {self._port}" if offered else "ssh-add -l"
-            raise NotLoggedIn("auth-failed", said, next=next_)
+            if len(offered) > 1 and not protocol.is_active():
+                cause = (
+                    f"too many keys, the server took {len(offered)} and closed the connection: name an identity_file"
+                )
+            said = f"{user}: {cause} (offered {', '.join(offered)})"
+            raise NotLoggedIn("auth-failed", said, next=f"ssh -v {user}@{self._address} -p {self._port}")
         protocol.keep_alive()
 
     def _offer(self, protocol: Protocol, user: str, key: paramiko.PKey) -> str:
@@ -210,7 +214,7 @@ class Client(paramiko.SSHClient):
             return f"the server takes no keys, it wants {', '.join(error.allowed_types)}"
         except paramiko.AuthenticationException as error:
             late = "timeout" in str(error).lower()
-            return f"no answer to our key within {self._limit:.3g}s" if late else "permission denied"
+            return f"no answer to our key within {self._limit:g}s" if late else "permission denied"
         except (paramiko.SSHException, EOFError, OSError):
             return "the server closed the connection"
         return "the server wants more than a key"
@@ -248,11 +252,19 @@ def read_key(path: Path) -> paramiko.PKey:
         ) from error
 
 
+def agent_said() -> str:
+    """Why the agent gave no key."""
+    socket = os.environ.get("SSH_AUTH_SOCK")
+    return f"the agent at {socket} gave none" if socket else "no agent is named in SSH_AUTH_SOCK"
+
+
 @contextmanager
 def agent_keys() -> Iterator[Sequence[Offer]]:
     """The keys of the user's agent, usable while it is open; none where there is no agent."""
     agent = None
     try:
+        if not Path(os.environ.get("SSH_AUTH_SOCK", "")).is_socket():
+            raise FileNotFoundError
         agent = paramiko.Agent()
         found = [(f"{key.comment or 'a key'} of the agent", key) for key in agent.get_keys()]
     except (paramiko.SSHException, OSError):

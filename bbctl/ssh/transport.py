@@ -25,7 +25,7 @@ from bbctl.model import Fleet, Host, Ran, Ssh
 from bbctl.ssh.dial import NotLoggedIn, Wire, connect
 from bbctl.ssh.jump import last_hop
 from bbctl.ssh.knownhosts import KnownHosts, files
-from bbctl.ssh.login import STARTUPS, Client, Offer, Shown, agent_keys, read_key
+from bbctl.ssh.login import STARTUPS, Client, Offer, Shown, agent_keys, agent_said, read_key
 from bbctl.ssh.session import Session
 
 __all__ = ["NotLoggedIn", "Session", "Shown", "Transport"]
@@ -212,13 +212,26 @@ class Transport:
             yield [(str(path), self._key(path)) for path in named]
             return
         with agent_keys() as found:
-            usual: list[Offer] = []
-            for kind in ("ed25519", "ecdsa", "rsa"):
-                with suppress(NotLoggedIn, RuntimeError):  # none, one with a passphrase, or no home at all
-                    path = Path(f"~/.ssh/id_{kind}").expanduser()
-                    usual.append((str(path), self._key(path)))
+            usual, unusable = self._usual()
             held = {key.asbytes() for _, key in found}
-            yield [*found, *(offer for offer in usual if offer[1].asbytes() not in held)]
+            offers = [*found, *(offer for offer in usual if offer[1].asbytes() not in held)]
+            if not offers:
+                said = "; ".join(["there is no key to offer", agent_said(), *unusable])
+                raise NotLoggedIn("auth-failed", said, next="ssh-add -l")
+            yield offers
+
+    def _usual(self) -> tuple[list[Offer], list[str]]:
+        """The keys in the usual files, and why those that are there are none."""
+        usual: list[Offer] = []
+        unusable: list[str] = []
+        for kind in ("ed25519", "ecdsa", "rsa"):
+            with suppress(RuntimeError):  # no home at all
+                path = Path(f"~/.ssh/id_{kind}").expanduser()
+                try:
+                    usual.append((str(path), self._key(path)))
+                except NotLoggedIn as error:
+                    unusable += [] if isinstance(error.__cause__, FileNotFoundError) else [error.message]
+        return usual, unusable
 
     def _key(self, path: Path) -> paramiko.PKey:
         with self._lock:

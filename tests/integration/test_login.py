@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,10 +177,45 @@ def test_a_key_file_that_cannot_be_used_is_named_with_its_cause(
     assert cause in error.message
 
 
-def test_no_key_and_no_agent_is_auth_failed(hosts: Farm) -> None:
+def test_no_key_and_no_agent_is_auth_failed_and_both_are_said(
+    hosts: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = refusal(hosts, hosts.host("h1", identity_file=None))
+    assert (error.status, error.next) == ("auth-failed", "ssh-add -l")
+    assert error.message == "there is no key to offer; no agent is named in SSH_AUTH_SOCK"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "dead"))
+    (tmp_path / ".ssh").mkdir()
+    usual = tmp_path / ".ssh/id_ed25519"
+    usual.write_text(hosts.keygen("locked-away", passphrase="secret").read_text())
     error = refusal(hosts, hosts.host("h1", identity_file=None))
     assert error.status == "auth-failed"
-    assert "no key to offer" in error.message
+    assert f"the agent at {tmp_path}/dead gave none" in error.message
+    assert f"{usual}: the key has a passphrase" in error.message
+
+
+def attempts(made: Farm) -> list[str]:
+    """The fingerprints of the keys that sshd turned down, in order."""
+    found = re.findall(r"Failed publickey for .* (SHA256:\S+)", made.log.read_text(errors="replace"))
+    return [str(one) for one in found]
+
+
+def test_each_key_is_offered_once_and_a_server_that_had_enough_of_them_is_not_asked_again(
+    hosts: Farm, agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More keys in the agent than MaxAuthTries (6): the usual way to lock oneself out."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    strangers = [hosts.keygen(f"many-{number}") for number in range(9)]
+    for key in strangers:
+        subprocess.run(["ssh-add", "-q", str(key)], check=True, capture_output=True)
+    seen, connections = len(attempts(hosts)), hosts.log.read_text().count("Connection from")
+    error = refusal(hosts, hosts.host("h1", identity_file=None))
+    assert error.status == "auth-failed"
+    wait_for(lambda: "Too many authentication failures" in hosts.log.read_text(), "sshd to have had enough")
+    assert "too many keys" in error.message
+    assert hosts.log.read_text().count("Connection from") == connections + 1
+    refused = attempts(hosts)[seen:]
+    assert len(refused) == len(set(refused))
+    assert 0 < len(refused) <= 6
 
 
 def test_without_an_identity_file_the_users_usual_key_is_offered(hosts: Farm, tmp_path: Path) -> None:
