@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from bbctl import signatures
@@ -17,6 +16,7 @@ from bbctl.durations import format_duration
 from bbctl.look import Seen
 from bbctl.model import Finding, Host, Service
 from bbctl.redact import mask
+from bbctl.remote import lease
 from bbctl.remote.logs import Line
 from bbctl.signatures import Hit, Signature
 
@@ -148,7 +148,7 @@ def _health_failing(case: Case) -> Iterator[Trouble]:
 
 
 def _drained(case: Case) -> Iterator[Trouble]:
-    f, lease = case.seen.facts, case.seen.lease
+    f, held = case.seen.facts, case.seen.facts.lease
     if f.status != "ok" or f.vip in ("in", "none"):
         return
     undrain = f"bbctl undrain {case.host.short}"
@@ -158,12 +158,11 @@ def _drained(case: Case) -> Iterator[Trouble]:
         yield _trouble("unknown", "drained", case, title, since=None, said=words, next=status)
         return
     state: State = "warning"
-    said: dict[str, str] = {}
-    if lease is not None:
-        over = lease.until is not None and case.seen.machine is not None and case.seen.machine.now > lease.until
-        until = "for good" if lease.until is None else "its time is over" if over else f"until {_clock(lease.until)}"
-        said["lease"] = f'{lease.operator} ({lease.run}), {until}: "{lease.reason}"'
-        if lease.until is not None and not over:
+    title, said = "it is out of the VIP", dict[str, str]()
+    if held is not None:
+        title += ", and its lease is over" if held.over else ", on purpose"
+        said["lease"] = lease.words(held)
+        if held.until is not None and not held.over:
             state = "ok"  # out on purpose, by somebody, for a while that is not over: no reason to wake anybody
     if f.lock is not None and f.lock.left > 0:
         said["lock"] = f'{f.lock.holder} ({f.lock.run}, at "{f.lock.step}", seen {f.lock.age:.0f} s ago)'
@@ -174,8 +173,8 @@ def _drained(case: Case) -> Iterator[Trouble]:
         state,
         "drained",
         case,
-        "it is out of the VIP",
-        since=lease.since if lease else None,
+        title,
+        since=None if held is None else held.until if held.over else held.since,
         said=said or {"vip": "out"},
         next=undrain,
     )
@@ -347,7 +346,3 @@ def _trouble(
 
 def _with_severity(finding: Finding, severity: int) -> Finding:
     return replace(finding, severity=severity)
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%b %d %H:%M UTC")

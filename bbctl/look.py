@@ -17,7 +17,6 @@ from bbctl import dumps, hang, health
 from bbctl.drain import Gate
 from bbctl.model import Facts, Health, Host, LockRecord, Ran, Service, VipState
 from bbctl.remote import lease, lock, logs, machine, process, vip
-from bbctl.remote.lease import Lease
 from bbctl.remote.sections import apart, together
 from bbctl.remote.shell import script
 from bbctl.ssh.fanout import fanout
@@ -43,7 +42,6 @@ class Seen:
     tail: logs.Tail | None = None
     verdict: hang.Verdict = hang.NOTHING
     health_detail: str = ""
-    lease: Lease | None = None  # out of the VIP on purpose: by whom, until when
     late: bool = False  # the time for all hosts was over: nothing is known of this one, not even that it is silent
 
 
@@ -124,12 +122,12 @@ class _Eye:
             vip_error=place.error,
             serving=place.serving,
             lock=_lock(said["lock"]),
+            lease=lease.understand(said.get("lease", b""), now=box.now) if place.state == "out" else None,
             clock_offset=box.now - min(max(box.now, span[0]), span[1]),
             pidfd=box.pidfd,
             disk_free={path: disk.free for path, disk in box.disks.items()},
         )
-        held = lease.understand(said.get("lease", b"")) if place.state == "out" else None
-        seen = Seen(host=host, service=service, facts=facts, machine=box, lease=held)
+        seen = Seen(host=host, service=service, facts=facts, machine=box)
         if service.log and f"log {service.name}" in said:
             seen = _with_log(seen, said[f"log {service.name}"], box)
         if service.process is not None:

@@ -224,6 +224,23 @@ class LockRecord:
         return f"{self.operator}@{self.machine}" if "@" not in self.operator else self.operator
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A host that was drained on purpose: by whom, why, until when (None: without an end). Seconds by the host's clock;
+    `left` at the moment of reading, below 0 when it is over."""
+
+    operator: str
+    run: str
+    reason: str
+    since: float
+    until: float | None
+    left: float | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.left is not None and self.left <= 0
+
+
 ProcessState = Literal["running", "stopped", "hung", "unknown"]
 HealthState = Literal["ok", "failing", "unknown"]
 VipState = Literal["in", "out", "none", "unknown"]
@@ -251,6 +268,7 @@ class Facts:
     vip_error: str | None = None
     serving: bool | None = None  # whether the VIP itself sends it work now; None: it cannot tell
     lock: LockRecord | None = None
+    lease: Lease | None = None  # where it is out of the VIP on purpose
     clock_offset: float = 0.0  # host minus here
     log_size: int | None = None
     pidfd: Literal["python3", "perl", "none"] = "none"  # what could send a signal through a pidfd there

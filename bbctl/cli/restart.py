@@ -122,6 +122,9 @@ def drain(
 ) -> int:
     """Out of the VIP, with owner, reason and lease left on the host; the process is not touched.
 
+    No host comes back by itself: when the time of --for is over, `status`, `diagnose` and `sweep` say so (before, `sweep`
+    is quiet about it), until somebody types `bbctl undrain`. Drained again, the time begins anew.
+
     \b
     Examples:
       bbctl drain accounting-worker2 --for 2h --reason "heap dump"

@@ -21,6 +21,7 @@ from bbctl.errors import BbctlError, ConfigError, Interrupted, NotConfirmed, Usa
 from bbctl.model import Host, RunOutcome, RunRecord
 from bbctl.near import hint
 from bbctl.redact import mask
+from bbctl.remote import lease
 from bbctl.render import run as render
 from bbctl.render import screen
 from bbctl.run import journal, preview, rehearse, runner
@@ -307,6 +308,8 @@ def found_text(target: Target) -> str:
         f"health {f.health}",
         "no VIP" if f.vip == "none" else f"{f.vip} of VIP" if f.vip == "out" else f"VIP: {f.vip}",
     ]
+    if f.lease is not None:
+        parts.append(f"drained by {lease.words(f.lease)}")
     if f.lock is not None:
         parts.append(f"lock of {f.lock.holder}" + (" expired" if f.lock.left <= 0 else f" ({f.lock.run})"))
     return " · ".join(parts)

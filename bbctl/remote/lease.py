@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import quote as percent
 from urllib.parse import unquote
 
-from bbctl.model import Lock
+from bbctl.model import Lease, Lock
 from bbctl.remote.shell import quote
 
 _WRITE = r"""
@@ -17,17 +17,6 @@ now=$(date +%s)
 printf 'operator %s\nrun %s\nreason %s\nsince %s\nuntil %s\n' {operator} {run} {reason} "$now" {until} > "$f.new" || exit 1
 mv -f -- "$f.new" "$f"
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """`until` is None for a drain without an end. Seconds by the host's clock."""
-
-    operator: str
-    run: str
-    reason: str
-    since: float
-    until: float | None
 
 
 def beside(lock: Lock) -> str:
@@ -57,12 +46,23 @@ def read(lock: Lock) -> str:
     return f"cat -- {beside(lock)}/drained 2>/dev/null || :"
 
 
-def understand(output: bytes) -> Lease | None:
-    """The lease out of what `read` printed; None where there is none, or it cannot be understood."""
+def understand(output: bytes, *, now: float) -> Lease | None:
+    """The lease out of what `read` printed at `now` by the host's clock; None where there is none, or it cannot be understood."""
     said = dict(line.split(" ", 1) for line in output.decode("utf-8", "replace").splitlines() if " " in line)
     try:
         until = None if said["until"] == "-" else float(said["until"])
         words = {key: unquote(said[key]) for key in ("operator", "run", "reason")}
-        return Lease(**words, since=float(said["since"]), until=until)
+        left = None if until is None else until - now
+        return Lease(**words, since=float(said["since"]), until=until, left=left)
     except (KeyError, ValueError):
         return None
+
+
+def words(lease: Lease) -> str:
+    """Who took the host out, for how long, and why: `ann@ops1 (r-7f3a), until Nov 24 14:00 UTC: "heap dump"`."""
+    until = ""
+    if lease.until is not None:
+        at = datetime.fromtimestamp(lease.until, UTC).strftime("%b %d %H:%M UTC")
+        until = f", over since {at}" if lease.over else f", until {at}"
+    why = f': "{lease.reason}"' if lease.reason.strip() else ""
+    return f"{lease.operator} ({lease.run}){until}{why}"

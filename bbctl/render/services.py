@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bbctl.look import Seen, fine
-from bbctl.model import Facts, LockRecord, Proc
+from bbctl.model import Facts, Lease, LockRecord, Proc
 from bbctl.redact import mask
+from bbctl.remote import lease
 from bbctl.render import screen
 from bbctl.render.inventory import columns
 from bbctl.render.plain import stamp
@@ -40,6 +41,21 @@ def status_row(seen: Seen) -> dict[str, Any]:
         "hung_since": stamp(f.hung_since),
         "last_word": f.hung_line,
         "lock": lock_json(f.lock),
+        "lease": lease_json(f.lease),
+    }
+
+
+def lease_json(held: Lease | None) -> dict[str, Any] | None:
+    """On purpose out of the VIP: by whom, and until when."""
+    if held is None:
+        return None
+    return {
+        "operator": held.operator,
+        "run": held.run,
+        "reason": held.reason,
+        "since": stamp(held.since),
+        "until": stamp(held.until),
+        "over": held.over,
     }
 
 
@@ -110,6 +126,10 @@ def _words(seen: Seen) -> str:
         words.append(f"health: {safe(seen.health_detail[:100])}")
     if f.vip_error:
         words.append(f"vip: {safe(f.vip_error)}")
+    if f.lease is not None:
+        words.append(
+            f"drained by {safe(lease.words(f.lease))}" + (f" → bbctl undrain {seen.host.short}" if f.lease.over else "")
+        )
     if f.lock is not None and f.lock.left > 0:
         words.append(f'locked by {safe(f.lock.holder)} ({safe(f.lock.run)}, at "{safe(f.lock.step)}")')
     return " · ".join(words)

@@ -105,7 +105,8 @@ def already(job: Job, facts: Facts) -> bool:
         case "stopped":
             return facts.process == "stopped" and facts.vip in ("out", "none")
         case "drained":
-            return facts.vip == "out" and job.lease is None
+            endless = facts.lease is None or facts.lease.until is None
+            return facts.vip == "out" and job.lease is None and endless
         case "undrained":
             return facts.vip == "in"
     return False

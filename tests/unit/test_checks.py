@@ -12,8 +12,7 @@ from bbctl import checks, runbook, sweep
 from bbctl.checks import CHECKS, Case
 from bbctl.diagnose import known_signatures
 from bbctl.look import Seen
-from bbctl.model import Drain, Facts, Finding, Hang, Health, Host, Proc, Process, Service, Ssh, Vip
-from bbctl.remote.lease import Lease
+from bbctl.model import Drain, Facts, Finding, Hang, Health, Host, Lease, Proc, Process, Service, Ssh, Vip
 from bbctl.remote.logs import Line
 from bbctl.remote.machine import Disk, Machine
 from bbctl.settings import shipped
@@ -143,12 +142,12 @@ def test_a_full_disk_is_one_finding_a_file_system() -> None:
 
 
 def test_a_drain_with_a_lease_wakes_nobody_until_the_lease_is_over() -> None:
-    out = seen(vip="out")
-    lease = Lease(operator="ann@ops1", run="r-1", reason="disk", since=NOW - 60, until=NOW + 600)
-    (held,) = checks.judge(Case(seen=replace(out, lease=lease)))
-    (over,) = checks.judge(Case(seen=replace(out, lease=replace(lease, until=NOW - 1))))
-    assert (held.state, over.state) == ("ok", "warning")
+    lease = Lease(operator="ann@ops1", run="r-1", reason="disk", since=NOW - 60, until=NOW + 600, left=600.0)
+    (held,) = checks.judge(Case(seen=seen(vip="out", lease=lease)))
+    (over,) = checks.judge(Case(seen=seen(vip="out", lease=replace(lease, until=NOW - 1, left=-1.0))))
+    assert (held.state, held.finding.since, over.state, over.finding.since) == ("ok", NOW - 60, "warning", NOW - 1)
     assert "ann@ops1" in dict(held.finding.evidence)["lease"]
+    assert "over since" in dict(over.finding.evidence)["lease"]
 
 
 def test_what_concerns_the_host_is_said_once_however_many_services_it_has() -> None:
