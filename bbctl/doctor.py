@@ -5,7 +5,6 @@ Every finding is a `Checked` with one of three words: `ok`, `warning` (works, bu
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +12,6 @@ from typing import Literal
 from bbctl.model import Fleet, Host, Ran, Service
 from bbctl.ranges import fold
 from bbctl.remote import patterns
-from bbctl.remote.sections import apart, sh, together
 from bbctl.run import preflight
 from bbctl.run.plan import Job
 from bbctl.run.playbook import Procedure
@@ -61,7 +59,7 @@ def _pairs(host: Host, fleet: Fleet, restart: Procedure, transport: Transport) -
     found = []
     for service in host.services:
         job = Job(kind="restart", procedure=restart, service=service.name)
-        seen = preflight.check(transport, host, service, job, known=fleet.hosts)
+        seen = preflight.check(transport, host, service, job, known=fleet.hosts, count=True)
         found.append(
             _Pair(
                 host=host,
@@ -69,22 +67,10 @@ def _pairs(host: Host, fleet: Fleet, restart: Procedure, transport: Transport) -
                 broken=seen.broken,
                 remarks=seen.remarks,
                 clock=seen.seen.facts.clock_offset,
-                hits=_hits(host, service, transport),
+                hits=seen.hits,
             )
         )
     return found
-
-
-def _hits(host: Host, service: Service, transport: Transport) -> dict[str, int | None]:
-    named = {"started": service.started, "stopped": service.stopped, "hang.after": service.hang and service.hang.after}
-    wanted = {name: pattern for name, pattern in named.items() if pattern}
-    if not service.log or not wanted:
-        return {}
-    marker = secrets.token_hex(8)
-    text = sh(together(patterns.count(service.log, wanted), marker=marker))
-    ran = transport.run(host, text, timeout=patterns.SECONDS * len(wanted) + 10.0, guard=True)
-    said = apart(ran.stdout, marker=marker)
-    return {name: patterns.understand(said.get(name, b"")) for name in wanted}
 
 
 def _ssh(hosts: Sequence[Host], logins: Mapping[str, Ran]) -> list[Checked]:
@@ -154,7 +140,7 @@ def _stores(stores: Stores) -> list[Checked]:
     found = []
     for store in storelook.named(stores):
         bad = store.state not in ("ok", "none")
-        state: State = "ok" if not bad else "wrong" if store.state == "down" else "warning"
+        state: State = "ok" if not bad else "wrong" if store.state in ("down", "unusable") else "warning"
         way = "bbctl stores status" if bad else None
         found.append(
             Checked(

@@ -13,20 +13,30 @@ DAYS = 30
 SECONDS = 20  # for one pattern over all files of a host
 
 # PCRE is nearest to the regexes we judge with; a grep without it counts nothing rather than something else.
+# What may not be read is not counted either: no number is better than a wrong one.
 _COUNT = """
+if [ -e {log} ] && [ ! -r {log} ]; then echo denied; else
 find {folder} -maxdepth 1 -type f -name {name} -mtime -{days} -exec sh -c '
 for f; do case $f in *.gz) gzip -dc -- "$f";; *) cat -- "$f";; esac; done' x {{}} + 2>/dev/null |
-timeout {seconds} grep -a -c -i -P -e {pattern}
+timeout {seconds} grep -a -c {most}-i -P -e {pattern}
+fi
 """
 
 
-def count(log: str, patterns: Mapping[str, str]) -> dict[str, str]:
-    """Parts of shell text by the patterns' names, for `sections.together`; each prints how many lines fit."""
+def count(log: str, patterns: Mapping[str, str], *, seconds: int = SECONDS, first: bool = False) -> dict[str, str]:
+    """Parts of shell text by the patterns' names, for `sections.together`; each prints how many lines fit (`first`: 1 at the
+    first of them), or nothing where `seconds` were not enough."""
     folder, _, name = log.rpartition("/")
     glob = "".join(f"\\{c}" if c in "*?[\\" else c for c in name) + "*"
     return {
         key: _COUNT.format(
-            folder=quote(folder or "/"), name=quote(glob), days=DAYS, seconds=SECONDS, pattern=quote(pattern)
+            log=quote(log),
+            folder=quote(folder or "/"),
+            name=quote(glob),
+            days=DAYS,
+            seconds=seconds,
+            most="-m 1 " if first else "",
+            pattern=quote(pattern),
         )
         for key, pattern in patterns.items()
     }

@@ -135,7 +135,7 @@ def _preflight(w: Work) -> Done:
         w.hung = True
         w.note(hung=True)
     w.served = w.is_new(facts.proc) and facts.in_service
-    return Done(detail="; ".join([found.proven["preflight"], *found.remarks]))
+    return Done(detail=found.said)
 
 
 def _prove(w: Work) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bbctl.durations import format_duration
 from bbctl.look import Seen, look_closely
@@ -16,6 +16,7 @@ from bbctl.model import Host, Process, Service
 from bbctl.remote import sudo
 from bbctl.remote.sections import apart, sh, together
 from bbctl.remote.shell import join, quote
+from bbctl.run import fits
 from bbctl.run.plan import Job, has_vip
 from bbctl.ssh.transport import Transport
 
@@ -35,16 +36,27 @@ if [ -w "$d" ] && [ -x "$d" ]; then echo yes; else echo "$d may not be written t
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`broken`: the first reason not to touch the host. `proven`: step name → what was proven for it. `remarks`: warnings."""
+    """`broken`: the first reason not to touch the host. `proven`: step name → what was proven for it. `remarks`: warnings.
+    `hits`: how often the patterns of the service fit its logs; `misfits`: what is wrong with those that never do."""
 
     seen: Seen
     broken: str | None
     proven: dict[str, str]
     remarks: tuple[str, ...] = ()
+    hits: fits.Hits = field(default_factory=dict)
+    misfits: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """Who it is, and every warning, in one line."""
+        return "; ".join([self.proven["preflight"], *self.remarks, *self.misfits])
 
 
-def check(transport: Transport, target: Host, service: Service, job: Job, *, known: Mapping[str, Host]) -> Found:
-    """Ask the host everything. Never raises for what it finds."""
+def check(
+    transport: Transport, target: Host, service: Service, job: Job, *, known: Mapping[str, Host], count: bool = False
+) -> Found:
+    """Ask the host everything. Never raises for what it finds. `count`: how often the patterns fit its logs, which takes a
+    while; else only whether they do."""
     seen = look_closely(transport, [target], known=known, service=service.name)[0]
     facts = seen.facts
     if facts.status != "ok":
@@ -63,12 +75,27 @@ def check(transport: Transport, target: Host, service: Service, job: Job, *, kno
     proven |= {n: _proof(n, service) for n in ("drain", "stop", "start") if n in answers and n not in wrong}
     if facts.health == "ok":
         proven["health"] = f"answers now: {seen.health_detail[:80]}"
+    names = fits.needed(job.procedure)
+    hits = fits.count(transport, target, service, names) if count else fits.met(transport, seen, names)
     return Found(
         seen=seen,
         broken="; ".join(reasons) or None,
-        proven=proven,
+        proven=_with_hits(proven, hits) if count else proven,
         remarks=_remarks(seen, service, _no_kill(answers, target, service)),
+        misfits=tuple(fits.warning(service, name) for name, n in hits.items() if n == 0),
+        hits=hits,
     )
+
+
+def _with_hits(proven: dict[str, str], hits: fits.Hits) -> dict[str, str]:
+    """What was proven of a step, with how often the patterns fit that judge it."""
+    told = dict(proven)
+    for name, n in hits.items():
+        step = "started" if name == "started" else "stop"
+        if n is not None and (step == "started" or step in proven):
+            said = f"`{name}` fits {n} line{'' if n == 1 else 's'} of the log"
+            told[step] = f"{told[step]}; {said}" if step in told else said
+    return told
 
 
 def who(seen: Seen) -> str:
@@ -151,12 +178,7 @@ def _no_kill(answers: dict[str, str], target: Host, service: Service) -> str | N
 
 
 def _remarks(seen: Seen, service: Service, no_kill: str | None) -> tuple[str, ...]:
-    """A pattern that fits nothing turns a clean stop into a kill, or fails every start: better said before."""
     said = [no_kill] if no_kill else []
     if service.log and seen.tail is not None and seen.tail.state != "ok":
         said.append(f"the log {service.log} is {seen.tail.state}")
-        return tuple(said)
-    whole = seen.tail is not None and seen.tail.start == 0 and seen.facts.process == "running"
-    if whole and service.started and seen.verdict.word is None:
-        said.append(f"`started` {service.started!r} fits no line of {service.log} since the process began")
     return tuple(said)

@@ -22,7 +22,9 @@ def rehearse(
     reached = [t.host for t in plan.targets.values() if t.facts.status == "ok"]
     found = fanout(
         reached,
-        lambda host: preflight.check(transport, host, plan.targets[host.name].service, plan.job, known=fleet.hosts),
+        lambda host: preflight.check(
+            transport, host, plan.targets[host.name].service, plan.job, known=fleet.hosts, count=True
+        ),
     )
     rows = tuple(_row(plan, name, found.get(name)) for name in [*plan.order, *plan.skipped])
     refusal = plan.refused
@@ -48,15 +50,11 @@ def _row(plan: Plan, name: str, found: Found | None) -> HostRecord:
         return replace(row, steps=(_step("lock", "failed", f"{target.facts.status}: {target.facts.error}"),))
     held = target.facts.lock
     steps = [_step("lock", "ok", "free" if held is None or held.left <= 0 else f"held by {held.holder} ({held.run})")]
-    steps.append(_step("preflight", "failed" if found.broken else "ok", found.broken or "; ".join(_said(found))))
+    steps.append(_step("preflight", "failed" if found.broken else "ok", found.broken or found.said))
     for step in plan.job.procedure.steps:
         if steps_for(plan.job, step, target.service) is None and (proof := found.proven.get(step.kind)):
             steps.append(_step(step.kind, "ok", proof))
     return replace(row, steps=tuple(steps))
-
-
-def _said(found: Found) -> list[str]:
-    return [found.proven["preflight"], *found.remarks]
 
 
 def _step(step: str, outcome: str, detail: str) -> StepRecord:
