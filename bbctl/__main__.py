@@ -19,9 +19,13 @@ def main() -> None:
     if words in (["--version"], ["version"]):
         sys.stdout.write(f"bbctl {VERSION}\n")
         sys.exit(0)
-    from bbctl.cli.app import run
+    try:
+        from bbctl.cli.app import run
 
-    sys.exit(run(words))
+        sys.exit(run(words))
+    except KeyboardInterrupt:  # before `run` listens: nothing was begun
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(130)
 
 
 def _standard_streams() -> None:

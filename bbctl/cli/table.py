@@ -24,7 +24,7 @@ LISTS = ("table", "name")
 PANELS: dict[str, tuple[Command, ...]] = {
     "ON CALL": (
         Command("diagnose", "what is wrong, with evidence and the next command", "diagnose:diagnose"),
-        Command("status", "process, health and VIP of every service", "status:status"),
+        Command("status", "process, health and VIP of every service", "status:status", outputs=LISTS),
         Command("restart", "one host at a time: out of the VIP, stop, start, proven healthy, back in", "restart:restart"),
         Command("stop", "out of the VIP and stopped; stays out", "restart:stop"),
         Command("start", "started, proven healthy, into the VIP", "restart:start"),

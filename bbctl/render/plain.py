@@ -49,9 +49,10 @@ def emit(value: Any, output: str) -> None:
 
 
 def names(value: Any, key: str) -> None:
-    """One name or id a line."""
+    """One name or id a line, each once."""
     rows: Iterable[Any] = value if isinstance(value, list) else [value]
-    write("".join(f"{row.get(key) if isinstance(row, Mapping) else row}\n" for row in rows))
+    said = [f"{row.get(key) if isinstance(row, Mapping) else row}" for row in rows]
+    write("".join(f"{name}\n" for name in dict.fromkeys(said)))
 
 
 def _yaml(value: Any, depth: int) -> str:

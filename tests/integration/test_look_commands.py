@@ -59,6 +59,7 @@ def desk(running: tuple[Jboss, Path], tmp_path: Path) -> Iterator[Desk]:
 
 def test_status_is_zero_only_where_all_is_fine_and_in_the_vip(desk: Desk) -> None:
     (row,) = desk.json("status", code=0)
+    assert desk.run("status", "-o", "name").stdout == "h1.snc1\n"
     assert (row["process"], row["pid"], row["health"], row["vip"]) == ("running", desk.jboss.procs[0].pid, "ok", "in")
     (desk.jboss.folder / "heartbeat.txt").unlink()
     (row,) = desk.json("status", code=1)

@@ -69,3 +69,13 @@ def test_errors_of_logs_and_of_whatever_is_watched_are_json_lines_too(tmp_path: 
         assert ran.returncode == 2
         (line,) = ran.stdout.splitlines()
         assert json.loads(line)["error"]["code"] == "unknown-target"
+
+
+def test_a_ctrl_c_while_it_is_still_loading_leaves_no_traceback(tmp_path: Path) -> None:
+    """A module that the front door needs is replaced by one that is interrupted as it is imported."""
+    (tmp_path / "difflib.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "BBCTL_HOME": str(tmp_path / "state")}
+    ran = subprocess.run(
+        [*BBCTL, "hosts"], env=environ, capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "error: interrupted\n")
