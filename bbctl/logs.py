@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bbctl.errors import UsageError
-from bbctl.model import Host, Service
+from bbctl.model import Host, Ran, Service
 from bbctl.remote import follow, logs
 from bbctl.remote.shell import script
+from bbctl.remote.trail import Trail
 from bbctl.ssh.transport import NotLoggedIn, Session, Transport
 
 PIECE = 1 << 20  # bytes: a longer line is passed on in pieces, each a line of its own
 WITHIN = 600.0  # seconds for reading a log to its end
+PAUSE, LONGEST = 1.0, 10.0  # seconds before a connection that died is made anew: at first, at most
 FOREVER = 10 * 365 * 86400.0
 WINDOW = 65536  # bytes of one look into the middle of a log, in search of a time
 
@@ -90,35 +93,107 @@ def read(
     transport: Transport, where: Source, wanted: Wanted, *, emit: Emit, note: Callable[[str, str], None],
     cancel: threading.Event,
 ) -> Read:  # fmt: skip
-    """Read one log and pass on what is wanted, as it comes. `note` gets what became of the file. Raises nothing a host causes."""
+    """Read one log and pass on what is wanted, as it comes. `note` gets what became of the file. Raises nothing a host causes.
+    A log that is followed is gone on with where it was left when its connection dies."""
     try:
         session = transport.open(where.host)
+        zone = _zone(session, where) if wanted.dated else None
     except NotLoggedIn as error:
         return Read(status=error.status, error=error.message)
-    try:
-        zone = _zone(session, where) if wanted.dated else None
     except ValueError as error:
         return Read(status="failed", error=str(error))
-    sieve = Sieve(wanted=wanted, zone=zone)
-    feed, errors = Feed(), Notes(lambda text: note(where.host.name, text))
-
-    def on_output(stream: str, data: bytes) -> None:
-        if stream == "err":
-            errors.take(data)
-        elif kept := sieve.keep(feed.lines(data)):
-            emit(where.host.name, kept)
-
     start = _start(session, where, wanted.since, zone) if zone and wanted.since is not None else None
+    reader = _Reader(where=where, emit=emit, note=lambda text: note(where.host.name, text), cancel=cancel)
+    reader.sieve = Sieve(wanted=wanted, zone=zone)
     limit = WITHIN if not wanted.follow else FOREVER if wanted.seconds is None else wanted.seconds
-    ran = session.run(
-        _text(where, wanted, start), timeout=limit, keep=0, on_output=on_output, guard=True, cancel=cancel
-    )
-    if kept := sieve.keep(feed.rest()) + sieve.last():
-        emit(where.host.name, kept)
+    until = time.monotonic() + limit
+    while True:
+        ran = reader.run(session, _text(where, wanted, start), until)
+        if not (wanted.follow and ran.status == "failed" and ran.exit is None and ran.signal is None):
+            break
+        try:
+            back = reader.come_back(transport, until, ran.error or "")
+        except NotLoggedIn as error:
+            return Read(status=error.status, error=error.message, lines=reader.sieve.passed)
+        if back is None:
+            break
+        session, start = back[0], back[1] if back[1] is not None else start
+    reader.end()
     if wanted.follow and ran.status == "timeout":
-        return Read(status="ok", lines=sieve.passed)
-    said = None if ran.ok else errors.last or ran.error
-    return Read(status=ran.status, error=said, lines=sieve.passed)
+        return Read(status="ok", lines=reader.sieve.passed)
+    status = "interrupted" if cancel.is_set() else ran.status
+    return Read(status=status, error=None if ran.ok else reader.errors.last or ran.error, lines=reader.sieve.passed)
+
+
+@dataclass
+class _Reader:
+    """What is kept while one log is read, over all its connections."""
+
+    where: Source
+    emit: Emit
+    note: Callable[[str], None]
+    cancel: threading.Event
+    sieve: Sieve = field(init=False)
+    feed: Feed = field(init=False)
+    errors: Notes = field(init=False)
+    trail: Trail = field(default_factory=Trail)
+
+    def __post_init__(self) -> None:
+        self.feed, self.errors = Feed(), Notes(self.note)
+
+    def run(self, session: Session, text: str, until: float) -> Ran:
+        limit = max(0.0, until - time.monotonic())
+        return session.run(text, timeout=limit, keep=0, on_output=self._take, guard=True, cancel=self.cancel)
+
+    def _take(self, stream: str, data: bytes) -> None:
+        if stream == "err":
+            self.errors.take(data)
+        else:
+            self.trail.add(data)
+            self._pass_on(self.feed.lines(data))
+
+    def _pass_on(self, lines: list[bytes]) -> None:
+        if kept := self.sieve.keep(lines):
+            self.emit(self.where.host.name, kept)
+
+    def end(self) -> None:
+        """The last line, and what was held back for the end."""
+        if kept := self.sieve.keep(self.feed.rest()) + self.sieve.last():
+            self.emit(self.where.host.name, kept)
+
+    def come_back(self, transport: Transport, until: float, why: str) -> tuple[Session, int | None] | None:
+        """A new session, and the offset to go on at (None: as at first, nothing had come). None: nobody waits any longer.
+        Raises NotLoggedIn where the host is there and lets us in no more."""
+        self.note(f"is out of sight, {why}: trying again until it is back")
+        pause = PAUSE
+        while not self.cancel.wait(min(pause, max(0.0, until - time.monotonic()))) and time.monotonic() < until:
+            transport.forget(self.where.host)
+            try:
+                session = transport.open(self.where.host)
+                return session, self._place(session)
+            except NotLoggedIn as error:
+                if error.status != "unreachable":
+                    raise
+            except ValueError:
+                pass  # it died again while it was asked
+            pause = min(2 * pause, LONGEST)
+        return None
+
+    def _place(self, session: Session) -> int | None:
+        if not self.trail.last:
+            return None
+        place = self.trail.place(self.where.path, lambda path, window: self._look(session, path, window))
+        self._take("out", place.missed)
+        self.note(
+            f"is in sight again; {'goes on where it ended' if place.sure else 'lines may be missing, or come again'}"
+        )
+        return place.start
+
+    def _look(self, session: Session, path: str, window: int) -> logs.Tail:
+        ran = session.run(script(logs.tail(path, run_as=self.where.run_as, window=window)), timeout=15.0, guard=True)
+        if not ran.ok:
+            raise ValueError(ran.error or "no answer")
+        return logs.understand(ran.stdout)
 
 
 def _text(where: Source, wanted: Wanted, start: int | None) -> str:

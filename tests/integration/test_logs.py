@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bbctl.logs import Read, Source, Wanted, read
+from bbctl.model import Host
 from bbctl.ssh.transport import Transport
 from tests.integration.sshd import Farm, farm, wait_for
 
@@ -25,12 +26,12 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Farm, Tran
 class Reading:
     """A read in a thread of its own, and what it has passed on."""
 
-    def __init__(self, hosts: tuple[Farm, Transport], path: Path, wanted: Wanted) -> None:
+    def __init__(self, hosts: tuple[Farm, Transport], path: Path, wanted: Wanted, host: Host | None = None) -> None:
         self.lines: list[bytes] = []
         self.notes: list[str] = []
         self.cancel = threading.Event()
         self.result: Read | None = None
-        where = Source(host=hosts[0].host("h1"), path=str(path))
+        where = Source(host=host or hosts[0].host("h1"), path=str(path))
         self._thread = threading.Thread(target=self._run, args=(hosts[1], where, wanted))
         self._thread.start()
 
@@ -199,3 +200,37 @@ def test_bytes_that_are_no_text_come_through_as_they_are(hosts: tuple[Farm, Tran
     reading = Reading(hosts, tmp_path / "log", Wanted())
     reading.end()
     assert reading.lines == [b"\xff\xfe\0\x1b[2J bad\r", b"next"]
+
+
+def test_a_connection_that_dies_is_made_anew_and_no_line_is_lost_or_comes_twice(
+    hosts: tuple[Farm, Transport], tmp_path: Path
+) -> None:
+    """Half a line at the moment of the cut, more while the host is out of sight; and, the second time, a rotation."""
+    made, path = hosts[0], tmp_path / "log"
+    proxy = made.proxy("h1")
+    host = made.host("h1", address="127.0.0.1", port=proxy.port)
+    line = made.known_line("h1", address="127.0.0.1").replace(f":{made.port}", f":{proxy.port}")
+    made.known_hosts.write_text(made.known_hosts.read_text() + line)
+    add(path, 1, 20)
+    with Transport(made.fleet(host)) as transport:
+        reading = Reading((made, transport), path, FOLLOW, host)
+        for turn, rotate in ((1, False), (2, True)):
+            with path.open("a") as log:
+                log.write(f"line {turn * 20 + 1}")
+            wait_for(lambda n=turn * 20: len(reading.lines) == n, "what was whole")  # type: ignore[misc]
+            proxy.mode = "cut"
+            wait_for(lambda n=turn: sum("out of sight" in text for text in reading.notes) == n, "a notice")  # type: ignore[misc]
+            with path.open("a") as log:
+                log.write("\n")
+            add(path, turn * 20 + 2, turn * 20 + 10)
+            if rotate:
+                path.rename(tmp_path / "log.1")
+            add(path, turn * 20 + 11, turn * 20 + 20)
+            proxy.mode = "pass"
+            wait_for(lambda n=turn * 20 + 20: len(reading.lines) >= n, "the rest", 30)  # type: ignore[misc]
+        reading.stop()
+    assert reading.lines == numbered(60)
+    assert [text for text in reading.notes if "in sight again" in text] == [
+        "is in sight again; goes on where it ended"
+    ] * 2
+    assert reading.result == Read(status="interrupted", error="interrupted", lines=60)
