@@ -52,7 +52,7 @@ class Jboss:
             started="Started in",
             stopped="JBoss .*stopped",
             hang=Hang(after="stopp?ing hornetq", within=0.5),
-            stop_timeout=3.0,
+            stop_timeout=15.0,
             health=Health(url=f"http://{self.host.address}:{self.port}/health", expect='"status": *"OK"'),
             thread_dump="sigquit",
             vip=Vip(name="backbeat", drain=drain, min_in_service=0),
@@ -71,7 +71,7 @@ class Jboss:
         proc = subprocess.Popen([*argv, "org.jboss.Main", "-c", self.instance], start_new_session=True)
         self.procs.append(proc)
         wait_for(
-            lambda: self.log.exists() and self.log.read_text().count("Started in") > before, "the stand-in to start"
+            lambda: self.log.exists() and self.log.read_text().count("Started in") > before, "the stand-in to start", 30
         )
         return proc
 
@@ -89,7 +89,7 @@ class Jboss:
         for proc in self.procs:
             with suppress(OSError):
                 os.kill(proc.pid, signal.SIGKILL)
-            proc.wait(5)
+            proc.wait(30)
             if proc.stdout:
                 proc.stdout.close()
 
@@ -107,7 +107,7 @@ class Site:
         """The same as a file, for the installed command. (All hosts are this machine here: one lock for all.)"""
         path = self.farm.folder / "inventory.yml"
         lines = [
-            "site: test", "ssh:", f"  user: {getpass.getuser()}", f"  port: {self.farm.port}", "  connect_timeout: 3s",
+            "site: test", "ssh:", f"  user: {getpass.getuser()}", f"  port: {self.farm.port}", "  connect_timeout: 20s",
             f"  identity_file: {self.farm.key}", f"  known_hosts: {self.farm.known_hosts}",
             "groups:", "  workers:", f"    hosts: [{', '.join(m.host.name for m in self.members)}]", "    services: [jboss]",
             "    vip: backbeat", "hosts:",
@@ -119,7 +119,7 @@ class Site:
             "services:", "  jboss:", f"    start: [{sys.executable}, '{STAND_IN}']", "    stop: [/bin/false]",
             "    process: {match: 'org\\.jboss\\.Main -c {instance}', user: '{user}'}", "    log: '{root}/server.log'",
             "    started: Started in", "    stopped: JBoss .*stopped", "    hang: {after: 'stopp?ing hornetq', within: 500ms}",
-            "    stop_timeout: 3s", "    thread_dump: sigquit",
+            "    stop_timeout: 15s", "    thread_dump: sigquit",
             "    health: {url: 'http://{address}:{web}/health', expect: '\"status\": *\"OK\"'}",
             "vips:", "  backbeat:", "    drain: {kind: file, path: '{root}/heartbeat.txt', settle: 200ms}",
             f"lock: {{path: '{self.farm.folder}/lock/lock'}}",

@@ -125,10 +125,10 @@ class Shop:
             "start": ["{dir}/init.sh", "start"], "stop": ["{dir}/init.sh", "stop"],
             "process": {"match": r"org\.jboss\.Main -c {instance}", "user": getpass.getuser()},
             "log": "{dir}/server.log", "started": "Started in", "stopped": "JBoss .*stopped",
-            "hang": {"after": "stopp?ing hornetq", "within": "1s"}, "stop_timeout": "4s", "start_timeout": "6s",
+            "hang": {"after": "stopp?ing hornetq", "within": "1s"}, "stop_timeout": "20s", "start_timeout": "30s",
             "health": {
                 "url": "http://{address}:{web}/health", "expect": '"status": *"OK"',
-                "times": 2, "interval": "100ms", "timeout": "2s",
+                "times": 2, "interval": "100ms", "timeout": "10s",
             },
             "thread_dump": "sigquit", **self.changes,
         }  # fmt: skip
@@ -143,7 +143,7 @@ class Shop:
         data = {
             "site": "test",
             "ssh": {
-                "user": getpass.getuser(), "port": str(self.farm.port),
+                "user": getpass.getuser(), "port": str(self.farm.port), "connect_timeout": "20s",
                 "identity_file": str(self.farm.key), "known_hosts": str(self.farm.known_hosts),
             },
             "groups": {"all": {"hosts": ",".join(self.names), "services": ["jboss"], "vip": "v"}},
@@ -153,6 +153,13 @@ class Shop:
         path = self.folder / "inventory.yml"
         path.write_text(json.dumps(data, indent=1))
         path.chmod(0o600)
+
+    def impatient(self, key: str, **limits: str) -> None:
+        """Until the next `write`: a part of the service has less time, where a test waits for the time to be over."""
+        path = self.folder / "inventory.yml"
+        data = json.loads(path.read_text())
+        data["services"]["jboss"][key].update(limits)
+        path.write_text(json.dumps(data))
 
     def home(self, name: str = "home") -> Path:
         return self.folder / name
@@ -193,7 +200,7 @@ class Shop:
         for made in self.running:
             if made.poll() is None:
                 made.kill()
-            made.wait(5)
+            made.wait(30)
             for stream in (made.stdout, made.stderr):
                 if stream:
                     stream.close()
@@ -274,7 +281,7 @@ def kill_at(
     host: str = "h1.snc1",
 ) -> bool:
     """Signal bbctl as soon as its journal says that it is about to do `step`. False if the run ended before."""
-    end = time.monotonic() + 40
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if any((e["event"], e.get("step"), e.get("host")) == ("intent", step, host) for e in made.events(home)):
             os.killpg(proc.pid, number)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
-def wait_for(condition: Callable[[], T], what: str, limit: float = 10.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, limit: float = 30.0) -> T:
     """The first true value of `condition`; fails the test when there is none within `limit` seconds."""
     end = time.monotonic() + limit
     while True:
@@ -126,7 +126,7 @@ class Farm:
         """The host as an inventory would give it; `address` and the fields of Ssh may be set."""
         address = ssh.pop("address", None) or self.addresses.get(name, name)
         settings: dict[str, Any] = {
-            "user": getpass.getuser(), "port": self.port, "connect_timeout": 3.0, "identity_file": self.key,
+            "user": getpass.getuser(), "port": self.port, "connect_timeout": 20.0, "identity_file": self.key,
             "known_hosts": self.known_hosts,
         }  # fmt: skip
         return Host(name=name, address=address, ssh=Ssh(**{**settings, **ssh}))
@@ -156,7 +156,7 @@ class Farm:
             close()
         for server in self._sshd:
             server.terminate()
-            server.wait(5)
+            server.wait(30)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class Desk:
     home: Path
     hosts: Farm
 
-    def inventory(self, more: str = "", known_hosts: Path | None = None, timeout: str = "3s") -> None:
+    def inventory(self, more: str = "", known_hosts: Path | None = None, timeout: str = "20s") -> None:
         f = self.hosts
         listed = "".join(f"  {name}: {{address: {address}}}\n" for name, address in f.addresses.items())
         path = self.home / "inventory.yml"
@@ -84,7 +84,7 @@ class Desk:
         if pid == 0:
             os.chdir(self.home)
             os.execve(BBCTL[0], [*BBCTL, "-i", str(self.home / "inventory.yml"), *words], self.environ)
-        shown, end = b"", time.monotonic() + 30
+        shown, end = b"", time.monotonic() + 60
         while time.monotonic() < end:
             if select.select([descriptor], [], [], 0.1)[0]:
                 try:
@@ -123,8 +123,8 @@ def test_with_hosts_dead_in_four_ways_every_host_has_a_verdict_and_good_ones_wai
     desk: Desk, hosts: Farm
 ) -> None:
     more, names = dead(hosts)
-    desk.inventory(more, timeout="2s")
-    code, rows = desk.json("exec", "*", "--timeout", "20s", "--", "true")
+    desk.inventory(more, timeout="8s")
+    code, rows = desk.json("exec", "*", "--timeout", "60s", "--", "true")
     found = {row["host"]: row for row in rows}
     assert code == 1
     assert {n: found[n]["status"] for n in names} == dict.fromkeys(names, "unreachable")
@@ -201,23 +201,25 @@ def test_outdir_holds_the_raw_output_of_each_host(desk: Desk) -> None:
 
 
 def test_ctrl_c_ends_the_command_everywhere_and_every_row_says_so(desk: Desk) -> None:
-    process = desk.start("exec", "three", "-o", "json", "--", "sleep", "98301")
-    wait_for(lambda: len(processes("sleep 98301")) >= 4, "three commands and ourselves")
+    nap = f"98301.{os.getpid():07d}"  # no other run's
+    process = desk.start("exec", "three", "-o", "json", "--", "sleep", nap)
+    wait_for(lambda: len(processes(f"sleep {nap}")) >= 4, "three commands and ourselves")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert [row["status"] for row in json.loads(out)] == ["interrupted"] * 3
-    assert not processes("sleep 98301")
+    assert not processes(f"sleep {nap}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_other_signals_end_it_the_same_way(desk: Desk, number: int, code: int) -> None:
-    process = desk.start("exec", "h1", "--", "sleep", "98302")
-    wait_for(lambda: len(processes("sleep 98302")) >= 2, "the command and ourselves")
+    nap = f"98302.{os.getpid():07d}"
+    process = desk.start("exec", "h1", "--", "sleep", nap)
+    wait_for(lambda: len(processes(f"sleep {nap}")) >= 2, "the command and ourselves")
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == code
-    assert not processes("sleep 98302")
+    assert not processes(f"sleep {nap}")
 
 
 def test_a_closed_pipe_ends_quietly(desk: Desk) -> None:
@@ -227,7 +229,7 @@ def test_a_closed_pipe_ends_quietly(desk: Desk) -> None:
     assert process.stderr is not None
     with process.stderr as stream:
         said = stream.read()
-    process.wait(20)
+    process.wait(60)
     assert said in (b"", b"3 of 3 ok\n")
 
 
@@ -235,7 +237,7 @@ def test_as_cron_calls_it_with_next_to_no_environment(desk: Desk) -> None:
     environ = {"PATH": "/usr/bin:/bin", "LANG": "C", "BBCTL_HOME": str(desk.home / "state")}
     call = [*BBCTL, "-i", str(desk.home / "inventory.yml"), "exec", "h1", "-o", "json", "--", "printf", r"caf\303\251"]
     closed = subprocess.run(
-        ["sh", "-c", 'exec "$@" <&-', "sh", *call], env=environ, cwd="/", capture_output=True, timeout=30
+        ["sh", "-c", 'exec "$@" <&-', "sh", *call], env=environ, cwd="/", capture_output=True, timeout=60
     )
     assert closed.returncode == 0, closed.stderr
     assert json.loads(closed.stdout.decode())[0]["stdout"] == "caf\u00e9"

@@ -95,12 +95,12 @@ def test_a_command_has_its_two_outputs_its_exit_and_its_hosts_home(
     fleet: Fleet, transport: Transport, ground: Ground
 ) -> None:
     host = fleet.hosts["accounting-worker1.snc1"]
-    ran = transport.run(host, "pwd; echo loud >&2; exit 7", timeout=10)
+    ran = transport.run(host, "pwd; echo loud >&2; exit 7", timeout=30)
     assert (ran.out, ran.err, ran.exit) == (f"{ground.host(1).home}\n", "loud\n", 7)
 
 
 def test_a_command_that_a_signal_ends_says_so(fleet: Fleet, transport: Transport) -> None:
-    ran = transport.run(fleet.hosts["accounting-worker1.snc1"], "kill -9 $$", timeout=10)
+    ran = transport.run(fleet.hosts["accounting-worker1.snc1"], "kill -9 $$", timeout=30)
     assert ran.exit is None
     assert "KILL" in str(ran.error)
 
@@ -126,8 +126,8 @@ def test_the_commands_of_one_connection_run_beside_each_other(fleet: Fleet, tran
     host = fleet.hosts["accounting-worker1.snc1"]
     session = transport.open(host)
     with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(session.run, "until [ -e go ]; do sleep 0.05; done; rm go; echo went", timeout=20)
-        assert session.run("touch go", timeout=20).ok
+        waiting = pool.submit(session.run, "until [ -e go ]; do sleep 0.05; done; rm go; echo went", timeout=60)
+        assert session.run("touch go", timeout=60).ok
         assert waiting.result().out == "went\n"
 
 
@@ -136,20 +136,20 @@ def test_another_key_is_not_let_in(fleet: Fleet, tmp_path: Path) -> None:
     host = fleet.hosts["accounting-worker1.snc1"]
     stranger = replace(host, ssh=replace(host.ssh, identity_file=tmp_path / "stranger"))
     with Transport(fleet) as own:
-        assert own.run(stranger, "true", timeout=10).status == "auth-failed"
+        assert own.run(stranger, "true", timeout=30).status == "auth-failed"
 
 
 def test_the_hosts_own_address_is_reached_through_it_and_no_other(
     fleet: Fleet, transport: Transport, ground: Ground
 ) -> None:
     session = transport.open(fleet.hosts["accounting-worker1.snc1"])
-    channel = session.tunnel(ground.host(1).address, ground.http_port, timeout=5)
+    channel = session.tunnel(ground.host(1).address, ground.http_port, timeout=30)
     channel.sendall(b"GET /heartbeat.txt HTTP/1.0\r\n\r\n")
     channel.settimeout(10)
     assert channel.recv(1000).startswith(b"HTTP/1.1 200")
     channel.close()
     with pytest.raises(OSError, match=r"."):
-        session.tunnel(ground.vip_address, ground.vip_port, timeout=5)
+        session.tunnel(ground.vip_address, ground.vip_port, timeout=30)
 
 
 def test_a_shell_on_a_terminal_lands_in_the_log_folder(home: Path, ground: Ground) -> None:
@@ -168,7 +168,7 @@ def test_a_shell_on_a_terminal_lands_in_the_log_folder(home: Path, ground: Groun
     except OSError:
         pass  # the other side of the terminal is closed
     os.close(master)
-    assert shell.wait(20) == 4
+    assert shell.wait(60) == 4
     assert str(ground.host(1).log.parent).encode() in said
     assert b"/dev/pts/" in said
 
@@ -179,8 +179,8 @@ def test_a_shell_on_a_terminal_lands_in_the_log_folder(home: Path, ground: Groun
 def test_kill_of_the_launcher_takes_its_children_along_and_frees_the_port(ground: Ground, one: LabHost) -> None:
     (launcher,) = cluster.launchers(one)
     child.end([launcher], signal.SIGKILL)
-    wait_for("no child", lambda: not child.find(lambda words: "serve" in words and one.address in words), 5)
-    wait_for("a free port", lambda: not cluster.listens(one.address, ground.http_port), 5)
+    wait_for("no child", lambda: not child.find(lambda words: "serve" in words and one.address in words), 20)
+    wait_for("a free port", lambda: not cluster.listens(one.address, ground.http_port), 20)
 
 
 def test_a_graceful_stop_out_of_the_vip_fails_no_request(ground: Ground, one: LabHost) -> None:
@@ -189,7 +189,7 @@ def test_a_graceful_stop_out_of_the_vip_fails_no_request(ground: Ground, one: La
     batch.start()
     one.heartbeat.unlink()
     wait_for("out of the VIP", lambda: cluster.hosts(ground)[0].vip == "out")
-    stopped = subprocess.run([str(one.init), "stop"], check=True, timeout=30, capture_output=True, text=True)
+    stopped = subprocess.run([str(one.init), "stop"], check=True, timeout=60, capture_output=True, text=True)
     assert stopped.stdout == "jboss stopped\n"
     assert "stopped in" in one.log.read_text().splitlines()[-1]
     batch.wait()
@@ -324,7 +324,7 @@ def test_down_leaves_nothing_even_of_a_lab_whose_parts_were_killed(home: Path, g
     (machine,) = child.running(("-P", "-m", "bbctl.lab.host", str(ground.host(1).folder)))
     child.end([machine], signal.SIGKILL)
     assert cluster.down(home)
-    stopping.join(20)
+    stopping.join(60)
     assert not everything(home)
     assert not cluster.down(home)
     gone = bbctl(home, "-i", "lab", "status")

@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +22,10 @@ CONF = """global
   stats socket {socket} mode 600 level admin
 defaults
   mode http
-  timeout connect 2s
-  timeout client 5s
-  timeout server 5s
-  timeout check 2s
+  timeout connect 10s
+  timeout client 30s
+  timeout server 30s
+  timeout check 10s
 frontend f
   bind 127.0.0.1:{port}
   default_backend b
@@ -57,7 +58,7 @@ def behind(tmp_path: Path) -> Iterator[tuple[Shop, Path]]:
             yield made, path
         finally:
             proxy.terminate()
-            proxy.wait(5)
+            proxy.wait(30)
 
 
 def states(path: Path) -> dict[str, str]:
@@ -80,6 +81,7 @@ def test_one_server_at_a_time_is_drained_and_the_next_leaves_when_it_is_up_again
     while proc.poll() is None:
         if now := states(path):
             seen.append(now)
+        time.sleep(0.02)
     said = finish(proc)
     assert (said.code, said.outcomes) == (0, {"h1": "restarted", "h2": "restarted"}), said
     both = [now for now in seen if not any(state.startswith("UP") for state in now.values())]

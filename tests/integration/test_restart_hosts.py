@@ -139,10 +139,12 @@ def test_a_resume_goes_on_where_it_failed_once_the_cause_is_mended(one: Shop, ho
 
 def test_a_host_that_failed_its_health_check_and_is_well_by_now_is_not_restarted_again(one: Shop, host: Member) -> None:
     host.flag("unhealthy")
+    one.impatient("health", timeout="1s")
     failed = one.change("restart", "h1")
     assert (failed.code, failed.steps()["health"]) == (1, "failed")
     assert not host.heartbeat.exists()
     host.flag("unhealthy", on=False)
+    one.write()
     said = one.change("runs", "resume", failed.record["run"])
     assert (said.code, said.outcomes) == (0, {"h1": "restarted"}), said
     assert host.calls == ["stop", "start"]

@@ -24,6 +24,7 @@ TOUCHING = ("drain", "stop", "start", "started", "health", "undrain")  # the oth
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     with shop(tmp_path_factory.mktemp("pair"), 2) as made:
         made.least = 1
+        made.changes = {"hang": {"after": "stopp?ing hornetq", "within": "60s"}, "stop_timeout": "60s"}
         made.write()
         yield made
 
@@ -51,7 +52,7 @@ def test_a_run_killed_at_any_step_is_true_on_disk_and_is_completed_by_resume(
     before = member.pid
     proc = two.popen("restart", "h1", "--yes", "--reason", "test", home=home)
     assert kill_at(proc, two, step, home=home)
-    proc.communicate(timeout=10)
+    proc.communicate(timeout=30)
 
     run = two.runs(home)[-1]
     record = journal.read(run)
@@ -68,7 +69,7 @@ def test_a_run_over_several_hosts_that_was_killed_goes_on_with_those_not_done(tw
     home = str(tmp_path / "home")
     proc = two.popen("restart", "all", "--yes", "--reason", "test", home=home)
     assert kill_at(proc, two, "start", host="h2.snc1", home=home)
-    proc.communicate(timeout=10)
+    proc.communicate(timeout=30)
     run = two.runs(home)[-1].name
     shown = two.bbctl("runs", "show", run, "-o", "json", home=home)
     assert (shown.record["outcome"], shown.outcomes) == ("interrupted", {"h1": "restarted", "h2": "interrupted"})
@@ -116,7 +117,7 @@ def test_asked_twice_it_stops_at_once_and_says_where_the_host_stands(
     while b"will finish this host" not in proc.stderr.readline():
         assert proc.poll() is None
     proc.send_signal(signal.SIGINT)
-    out = finish(proc, 10)
+    out = finish(proc, 30)
     run = two.runs(home)[-1].name
     assert out.code == code
     assert all(word in out.out for word in ("OUT of its VIP", "interrupted at stop", f"runs resume {run}"))
@@ -145,7 +146,7 @@ def test_a_run_whose_lock_was_broken_open_changes_nothing_more(two: Shop, tmp_pa
     home, member = str(tmp_path / "home"), two.members[0]
     member.flag("start-waits")
     proc = two.popen("restart", "h1", "--yes", "-o", "json", home=home)
-    wait_for(lambda: member.calls == ["stop", "start"], "the start command", 40)
+    wait_for(lambda: member.calls == ["stop", "start"], "the start command", 60)
     broken = two.change("unlock", "h1", home=str(tmp_path / "other"))
     assert broken.code == 0, broken
     member.flag("start-waits", on=False)
@@ -159,7 +160,7 @@ def test_abort_marks_the_run_and_lets_its_hosts_go(two: Shop, tmp_path: Path) ->
     home = str(tmp_path / "home")
     proc = two.popen("restart", "all", "--yes", "--reason", "test", home=home)
     assert kill_at(proc, two, "stop", home=home)
-    proc.communicate(timeout=10)
+    proc.communicate(timeout=30)
     run = two.runs(home)[-1].name
     refused = two.change("restart", "h1", home=str(tmp_path / "other"))
     assert (refused.code, refused.record["error"]["code"]) == (3, "locked")
@@ -189,7 +190,7 @@ def test_asked_twice_it_does_not_wait_for_a_host_that_is_silent(two: Shop, tmp_p
         while b"will finish this host" not in proc.stderr.readline():
             assert proc.poll() is None
         os.killpg(proc.pid, signal.SIGINT)
-        ended = finish(proc, timeout=25)
+        ended = finish(proc, timeout=40)
     finally:
         proxy.mode = "cut"
         two.farm.known_hosts.write_text(known)
@@ -213,7 +214,7 @@ def test_a_run_that_slept_longer_than_its_lock_takes_no_host_out(two: Shop, tmp_
             lambda: int(record.read_text().split("expires ")[1].split()[0]) < time.time_ns(), "the lock to run out"
         )
         os.killpg(proc.pid, signal.SIGCONT)
-        said = finish(proc, timeout=25)
+        said = finish(proc, timeout=40)
     finally:
         two.write()
     assert (said.code, said.outcomes, said.steps()["drain"]) == (1, {"h1": "failed"}, "failed"), said
@@ -228,7 +229,7 @@ def test_what_cannot_be_written_down_is_not_done_and_the_record_is_told_all_the_
     assert kill_at(proc, two, "stop", 0, home=home)
     room = (two.runs(home)[-1] / "journal.jsonl").stat().st_size + 300
     resource.prlimit(proc.pid, resource.RLIMIT_FSIZE, (room, room))
-    said = finish(proc, timeout=30)
+    said = finish(proc)
     assert (said.code, said.record["outcome"], said.record["error"]["code"]) == (1, "failed", "journal"), said
     assert said.outcomes == {"h1": "interrupted", "h2": "untouched"}
     assert said.record["hosts"][0]["vip"] == "out"

@@ -75,7 +75,7 @@ def test_of_two_who_want_a_host_at_once_one_gets_it_and_the_other_is_told_whose_
         assert len(won) == 1, answers
         loser = next(answer for name, answer in answers.items() if name != won[0])
         assert (loser.state, loser.record.operator) == ("held", won[0])
-        assert held[won[0]].release(host) is None
+        assert held[won[0]].release(host).state == "released"
 
 
 @pytest.mark.parametrize("races", [4, pytest.param(100, marks=pytest.mark.faults)])
@@ -126,7 +126,7 @@ def test_a_holder_whose_lock_was_taken_over_changes_nothing_more(pool: Site, two
     with pytest.raises(LockLost):
         ann.advance(host, "start")
     assert not canary.exists()
-    assert bob.release(host) is None
+    assert bob.release(host).state == "released"
 
 
 def test_a_step_that_hangs_on_the_host_lets_the_lock_go_after_its_time(pool: Site, two: list[Operator]) -> None:
@@ -134,4 +134,4 @@ def test_a_step_that_hangs_on_the_host_lets_the_lock_go_after_its_time(pool: Sit
     host, holding = pool.members[0].host, two[0].holding()
     assert holding.acquire(host).ours
     assert holding.run(host, "sleep 600", timeout=0.5).status == "timeout"
-    assert holding.release(host) is None
+    assert holding.release(host).state == "released"
