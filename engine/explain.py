@@ -15,7 +15,7 @@ from typing import Any, Literal
 from engine import reads, survey, wording
 from engine.model import Node, StatusReport, WorkerRecord
 from engine.present import time
-from engine.rows import Row, Verdict, first, matches
+from engine.rows import ROWS, Row, Verdict, first, matches
 from engine.runtime import Runtime
 from engine.scene import Scene, active, chain, since_when, waits_for
 from engine.states import CLIENT_LETTER, FINAL_CLIENT, SERVER_LETTER
@@ -324,13 +324,17 @@ def stuck(rt: Runtime, *, expected: Mapping[str, float], older: int = 0, group: 
         for reason in _still(rt, list(_unhealthy(judging, scene, batch))):
             if not older or reason.since is None or scene.now - reason.since >= older:
                 groups[reason.group].append(reason)
+    for scene, knotted in survey.entangled(rt):
+        for reason in (judging.reason(scene, n, ROWS["I19"]) for n in knotted):
+            if not older or reason.since is None or scene.now - reason.since >= older:
+                groups[reason.group].append(reason)
     made = [_group(rt, id, reasons) for id, reasons in groups.items() if group in (None, id)]
     return sorted(made, key=lambda g: (g.row.remark, WORST.index(g.reasons[0].verdict), -len(g.reasons), g.id))
 
 
 def _unhealthy(judging: Judge, scene: Scene, nodes: Iterable[Node]) -> Iterable[Reason]:
     for node, rows in _judged(scene, nodes):
-        row = first(rows)
+        row = first([row for row in rows if not row.whole])  # those are looked for by themselves
         if row is None or row.id in FOLLOWERS:
             continue
         late = judging.late(scene, node, row)

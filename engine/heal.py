@@ -14,7 +14,7 @@ from engine.errors import NotFound
 from engine.events import Context, owe
 from engine.model import Node
 from engine.retry import DEFAULT_TIMEOUT
-from engine.rows import LEFT_ON_FINAL, MAX_TRIES, Mode, Row, first, matches
+from engine.rows import LEFT_ON_FINAL, MAX_TRIES, ROWS, Mode, Row, first, matches
 from engine.runtime import Runtime
 from engine.scene import Scene, owes, spent, whole
 from engine.states import code
@@ -169,9 +169,12 @@ def heal_workflow(
 
 
 def heal_all(rt: Runtime, *, apply: bool = False, modes: tuple[Mode, ...] = ("A", "C")) -> Iterator[Finding]:
-    """The same for every node there is, as it goes. Deadlocks across workflows show only workflow by workflow."""
+    """The same for every node there is, as it goes."""
     for scene, batch in survey.unfinished(rt):
-        yield from _healed(rt, _still(rt, findings(scene, batch)), apply, modes)
+        here = (f for f in findings(scene, batch) if not f.row.whole)
+        yield from _healed(rt, _still(rt, here), apply, modes)
+    for _, knotted in survey.entangled(rt):
+        yield from (_finding(ROWS["I19"], node) for node in knotted)
     rest = survey.untidy(rt)
     yield from _healed(rt, _still(rt, findings(survey.around(rt, rest), rest)), apply, modes)
 

@@ -18,6 +18,7 @@ BATCH = 200
 SOON = 60_000  # ms: a tell is due at once, or when the lease of who holds it is over
 HOPS = 3  # from workflow to linked workflow
 MAX_LINKED = 20  # workflows followed through links
+MAX_LINKING = 10_000  # unfinished linked nodes looked at for circles
 MAX_TWINS = 200  # nodes whose data is read to compare it
 
 
@@ -70,6 +71,60 @@ def _ready_before(rt: Runtime, nodes: Sequence[Node], near: Iterable[Node]) -> l
         query = {"parent": parent, "pgen": pgen, "open": "r", "seq": {"$lt": seq}, "mode": "blocking"}
         found += rt.store.find(query, newest=True, limit=1)
     return found
+
+
+def entangled(rt: Runtime) -> Iterator[tuple[Scene, list[Node]]]:
+    """The nodes that wait for themselves, each with the live nodes of all workflows of its circle.
+
+    Nothing but a link can close a circle, so only workflows that lead back to themselves by links are read.
+    """
+    linking = rt.store.find({"link": {"$gt": ""}, "ss": {"$in": UNFINISHED}}, limit=MAX_LINKING)
+    targets = rt.store.by_ids({n.link for n in linking if n.link})
+    leads: dict[str, set[str]] = {}
+    for n in linking:
+        target = targets.get(n.link or "")
+        if target is not None and active(target):
+            leads.setdefault(target.wf, set()).add(n.wf)
+    for workflows in _circling(leads):
+        before = set(_live(rt, workflows).knotted)
+        scene = _live(rt, workflows) if before else None  # several reads are no one moment: looked at twice
+        if scene is not None and (knotted := [scene.nodes[id] for id in scene.knotted if id in before]):
+            yield scene, knotted
+
+
+def _live(rt: Runtime, workflows: Iterable[str]) -> Scene:
+    """Their unfinished nodes."""
+    ids = list(workflows)
+    live = rt.store.find({"wf": {"$in": ids}, "ss": {"$in": UNFINISHED}}, history=True)
+    return _scene(rt, rt.store.by_ids(ids) | {n.id: n for n in live})
+
+
+def _circling(leads: Mapping[str, set[str]]) -> list[set[str]]:
+    """The workflows that can be reached from themselves, those of one circle together."""
+    while leads != (inner := _without_ends(leads)):
+        leads = inner
+    reach = {start: _reached(leads, start) for start in leads}
+    found: list[set[str]] = []
+    for start in leads:
+        if start in reach[start] and not any(start in circle for circle in found):
+            found.append({other for other in reach[start] if start in reach.get(other, ())})
+    return found
+
+
+def _without_ends(leads: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Without those that nothing leads to, or that lead nowhere: they are on no circle."""
+    targeted = {other for others in leads.values() for other in others}
+    return {start: on for start, others in leads.items() if start in targeted and (on := others & leads.keys())}
+
+
+def _reached(leads: Mapping[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    todo = [start]
+    while todo:
+        fresh = leads.get(todo.pop(), set()) - seen
+        seen |= fresh
+        todo += fresh
+    return seen
 
 
 def again(rt: Runtime, ids: Iterable[str]) -> Scene:

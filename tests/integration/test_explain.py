@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import explain, periodic
+from engine import explain, heal, periodic
 from engine.model import ClientRecord, Node
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
@@ -112,6 +112,23 @@ def test_a_node_held_up_by_a_link_is_explained_by_the_linked_workflow(rt: Runtim
     answer = explain.why(rt, b.root, expected={})
     assert answer.verdict == "needs-person"
     assert answer.causes[0].node.id == blocker.id
+
+
+def test_workflows_that_wait_for_each_other_are_found_and_no_others_with_them(rt: Runtime) -> None:
+    builders = [building(rt) for _ in range(5)]
+    firsts = [b.parent(links=True) for b in builders]
+    behind = []
+    for place, b in enumerate(builders):  # what is behind each first holds the next one's back: 0 → 1 → 2 → 0, 3 → 4
+        target = firsts[(place + 1) % 3] if place < 3 else firsts[4] if place == 3 else None
+        behind.append(b.node("ready/ready", link=target.id if target else None))
+    for b, first in zip(builders, firsts, strict=True):
+        write(rt, b, first)
+    knotted = {n.id for n in [*firsts[:3], *behind[:3]]}
+    groups = [g for g in explain.stuck(rt, expected={}) if g.row.id == "I19"]
+    assert {id for g in groups for id in g.nodes} == knotted
+    assert {g.reasons[0].verdict for g in groups} == {"stuck"}
+    assert {f.node.id for f in heal.heal_all(rt) if f.row.id == "I19"} == knotted
+    assert explain.why(rt, builders[0].root, expected={}).verdict == "stuck"
 
 
 def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(rt: Runtime) -> None:
