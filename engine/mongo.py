@@ -29,6 +29,12 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.monitoring import (
+    TopologyClosedEvent,
+    TopologyDescriptionChangedEvent,
+    TopologyListener,
+    TopologyOpenedEvent,
+)
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -41,8 +47,12 @@ NOW: Doc = {"$toLong": "$$NOW"}
 DUE: Doc = {"due": {"$gt": 0}, "$expr": {"$lte": ["$due", NOW]}}
 UNFINISHED = [status for status in SERVER if status not in ("complete", "deactivated")]
 OLDEST = (6, 0)
+RIDE = 12.0
+"""Seconds after the loss of the primary in which calls wait for the next one: an election takes up to so long."""
 GONE = 1.0
-"""Seconds that a call waits for a primary once others have waited in vain."""
+"""Seconds that a call waits for a primary that has been lost for longer than that."""
+HUNG = 3.0
+"""Seconds that a call waits for a primary that is there and has let the last call run into its deadline."""
 RETRYABLE = {6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 """Codes that a primary gives while it goes or comes: the command is sent again."""
 
@@ -93,8 +103,8 @@ class Reply:
 class Connection:
     """Opened lazily; safe for threads. Raises StoreDown for everything that a person or time must mend.
 
-    During a fail-over a call waits for the new primary, `2 * store_timeout` at most. Where none came in that time the next
-    calls wait `GONE` only, until there is one.
+    During a fail-over a call waits for the new primary, `2 * store_timeout` at most, and not beyond `RIDE` after the loss.
+    Where MongoDB is known to be gone a call waits `GONE` only, until an answer comes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -105,7 +115,7 @@ class Connection:
         self._offset = 0.0
         self._measured = self._trusted = -1e9
         self._trip = 0.0
-        self._gone = False
+        self._lost: float | None = None  # since when (monotonic) there is no primary, or none that answers
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -114,7 +124,8 @@ class Connection:
 
         While another thread is at it we wait for that at most `patience` seconds, by default the deadline of one call.
         """
-        if not self._lock.acquire(timeout=self._settings.store_timeout if patience is None else patience):
+        patience = min(self._settings.store_timeout, self._patience()) if patience is None else patience
+        if not self._lock.acquire(timeout=patience):
             raise StoreDown("MongoDB cannot be reached yet")
         try:
             self._open()
@@ -125,6 +136,7 @@ class Connection:
         if self._client is not None:
             return
         timeout = self._settings.store_timeout
+        began = time.monotonic()
         try:
             client: pymongo.MongoClient[Doc] = pymongo.MongoClient(
                 self._settings.mongo_url,
@@ -135,12 +147,13 @@ class Connection:
                 appname="bbctl",
                 retryWrites=True,
                 retryReads=True,
+                event_listeners=[_Lookout(self)],
             )
             name = self._settings.database or client.get_default_database("backbeat").name
         except (InvalidURI, ConfigurationError, ValueError) as error:
             raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {_brief(error)}") from None
         try:
-            with pymongo.timeout(timeout):
+            with pymongo.timeout(min(timeout, self._patience())):
                 self._check(client)
             options: CodecOptions[Doc] = CodecOptions()
             database = client.get_database(
@@ -154,6 +167,7 @@ class Connection:
             database["clients"].create_index("name", unique=True)
         except PyMongoError as error:
             client.close()
+            self._in_vain(error, began)
             raise _down(error) from None
         except BaseException:
             client.close()
@@ -224,9 +238,24 @@ class Connection:
 
     def _patience(self) -> float:
         """Seconds a call may take."""
-        if self._gone and self._client is not None and self._client.primary is None:
-            return GONE
-        return self._settings.store_timeout * 2
+        full = self._settings.store_timeout * 2
+        lost = self._lost
+        if lost is None:
+            return full
+        there = self._client is not None and self._client.primary is not None
+        return min(full, max(HUNG if there else GONE, lost + RIDE - time.monotonic()))
+
+    def _seen(self, primary: bool) -> None:
+        """What the driver's own look at the servers has found."""
+        if primary:
+            self._lost = None
+        elif self._lost is None:
+            self._lost = time.monotonic()
+
+    def _in_vain(self, error: PyMongoError, since: float) -> None:
+        """A call that began at `since` (monotonic) ran into its deadline: the next need not wait as long."""
+        if error.timeout and self._lost is None:
+            self._lost = since
 
     def _wire(self) -> _Wire:
         return _Wire(self)
@@ -270,9 +299,10 @@ class _Wire:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._hurry: AbstractContextManager[object] | None = None
+        self._began = time.monotonic()
 
     def __enter__(self) -> None:
-        if self._connection._gone:
+        if self._connection._lost is not None:
             self._hurry = pymongo.timeout(self._connection._patience())
             self._hurry.__enter__()
 
@@ -282,10 +312,9 @@ class _Wire:
         if self._hurry is not None:
             self._hurry.__exit__(kind, error, trace)
         if error is None:
-            self._connection._gone = False
+            self._connection._lost = None
         elif isinstance(error, PyMongoError) and not isinstance(error, DuplicateKeyError | DocumentTooLarge):
-            if isinstance(error, ServerSelectionTimeoutError):
-                self._connection._gone = True
+            self._connection._in_vain(error, self._began)
             raise _down(error) from None
 
 
@@ -303,3 +332,21 @@ def _brief(error: Exception) -> str:
     for noise in (", Timeout:", " (configured timeouts", ", full error:", ", topology_version"):
         line = line.split(noise)[0]
     return line[:300]
+
+
+class _Lookout(TopologyListener):
+    """Told by the driver whenever it sees a server come or go."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def opened(self, event: TopologyOpenedEvent) -> None:
+        """Nothing is known yet."""
+
+    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+        before, now = (d.has_writable_server() for d in (event.previous_description, event.new_description))
+        if before != now:
+            self._connection._seen(now)
+
+    def closed(self, event: TopologyClosedEvent) -> None:
+        """Nobody asks any more."""
