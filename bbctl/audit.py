@@ -102,7 +102,9 @@ def _follows(value: Mapping[str, Any], number: int, prev: str) -> bool:
 
 def _cut(home: Path, count: int, said: str) -> Failed:
     where = f"{home / 'audit.jsonl'}:{count + 1}"
-    return Failed(f"{where}: the tail is cut off: {said}, {count} are there", code="audit-broken")
+    return Failed(
+        f"{where}: the tail is cut off: {said}, {count} are there", code="audit-broken", next="bbctl audit list"
+    )
 
 
 def _digest(line: Mapping[str, Any]) -> str:

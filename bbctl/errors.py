@@ -6,6 +6,8 @@ can be done about it, and otherwise turned into an exit code in one place: `bbct
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,10 +67,20 @@ class UsageError(BbctlError):
 
 
 class ConfigError(BbctlError):
-    """A file is wrong (exit 2). The message begins with `file:line`, says what was expected and the nearest valid key."""
+    """A file is wrong (exit 2). The message begins with `file:line`, says what was expected and the nearest valid key. Where
+    nothing better is known, `next` opens the file there."""
 
     exit = 2
     code = "config"
+
+    def __init__(self, message: str, *, next: str | None = None, code: str | None = None, result: Any = None) -> None:
+        super().__init__(message, next=next or _opened(message), code=code, result=result)
+
+
+def _opened(message: str) -> str:
+    """The command that opens a file at the line that an error names; the settings, where it names none."""
+    found = re.match(r"(.+?):(\d+): ", message)
+    return f"vi +{found[2]} {shlex.quote(found[1])}" if found else "bbctl config show"
 
 
 class Refused(BbctlError):

@@ -189,7 +189,9 @@ class Ran:
 
 @dataclass(frozen=True, kw_only=True)
 class Proc:
-    """Who a process is. (`pid`, `ticks`, `boot`) names it once and for all: ticks since boot at its start."""
+    """Who a process is. (`pid`, `ticks`, `boot`) names it once and for all: ticks since boot at its start. `started` is as
+    exact as two clocks allow, so it differs by milliseconds from look to look; `born`, as `ps` tells it, is exact to a
+    second and never differs."""
 
     pid: int
     ticks: int
@@ -200,6 +202,7 @@ class Proc:
     state: str = "S"
     age: float = 0.0
     boot: str = ""
+    born: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bbctl.cli.front import Call, Exclude, Label, Targets
+from bbctl.errors import Failed
 
 if TYPE_CHECKING:
     from bbctl.diagnose import Diagnosis
@@ -45,15 +46,14 @@ def diagnose(
     with Transport(call.fleet) as transport:
         found = diagnosing.diagnose(transport, call.fleet, hosts, signatures=rules, home=call.settings.home())
         asking.join()
-        if bundle is not None:
-            _bundle(call, Path(bundle), found, asking.room, transport)
+        lost = None if bundle is None else _bundle(call, Path(bundle), found, asking.room, transport)
     # A host is asked about for what is wrong with *it*; the engine's troubles are told, and count where all was asked about.
     extra = () if target else asking.troubles
     call.show(
-        _result(found, asking.room, extra),
+        {**_result(found, asking.room, extra), "bundle": {"path": bundle, "error": lost} if bundle else None},
         lambda: screens.diagnosis(found, extra, *_beside(found, asking, named=bool(target))),
     )
-    return 1 if found.troubles or extra else 0
+    return 1 if found.troubles or extra or lost else 0
 
 
 class _Asking(Thread):
@@ -121,8 +121,9 @@ def _result(found: Diagnosis, room: Room | None, extra: Sequence[Any]) -> dict[s
     }
 
 
-def _bundle(call: Call, path: Path, found: Diagnosis, room: Room | None, transport: Any) -> None:
-    """Write the bundle: what was found, and of every host the end of its log and how its process stands."""
+def _bundle(call: Call, path: Path, found: Diagnosis, room: Room | None, transport: Any) -> str | None:
+    """Write the bundle: what was found, and of every host the end of its log and how its process stands. Why it could not
+    be written, or None: what was found is told all the same."""
     from importlib.metadata import version
 
     from bbctl import bundle
@@ -145,5 +146,10 @@ def _bundle(call: Call, path: Path, found: Diagnosis, room: Room | None, transpo
             files[f"{where}/{seen.service.name}.log"] = seen.tail.data.decode("utf-8", "replace")
         if seen.host.name in ran:
             files[f"{where}/process.txt"] = ran[seen.host.name].out
-    bundle.write(path, files)
+    try:
+        bundle.write(path, files)
+    except Failed as error:
+        call.say(f"no bundle: {error.message}")
+        return error.message
     call.say(f"bundle   {path}, {len(files)} files, passwords and tokens masked")
+    return None

@@ -22,23 +22,33 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Se
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="The plan: written, or to be held to.")]
 
 
-def list_playbooks(ctx: typer.Context) -> None:
-    """The playbooks: the site's own, and the shipped ones.
+def list_playbooks(ctx: typer.Context) -> int:
+    """The playbooks: the site's own, and the shipped ones. Exit 2 where a file is wrong; the others are listed all the same.
 
     \b
     Examples:
       bbctl playbook list
     """
     call: Call = ctx.obj
-    rows = [_row(playbook.load(path)) for path in playbook.every(playbook_folders(call))]
+    rows = [_row_of(path) for path in playbook.every(playbook_folders(call))]
 
     def human() -> None:
         table = screen.table("name", "about", "from")
         for row in rows:
-            table.add_row(row["name"], screen.safe(row["about"]), row["source"])
+            table.add_row(row["name"], screen.safe(row["error"] or row["about"]), row["source"])
         screen.draw(table)
 
     call.show(rows, human)
+    return 2 if any(row["error"] for row in rows) else 0
+
+
+def _row_of(path: Path) -> dict[str, Any]:
+    """A playbook's row; of a file that is wrong its name, and what is wrong with it."""
+    try:
+        return _row(playbook.load(path))
+    except ConfigError as error:
+        empty = dict.fromkeys(("problem", "severity", "runbook", "targets", "service"))
+        return {"name": path.stem, "about": "", **empty, "source": str(path), "steps": [], "error": error.message}
 
 
 def show(ctx: typer.Context, name: Name) -> None:
@@ -159,4 +169,5 @@ def _row(book: playbook.Playbook) -> dict[str, Any]:
         "service": book.service,
         "source": str(book.source),
         "steps": [s.kind for s in playbook.proven(book).steps],
+        "error": None,
     }

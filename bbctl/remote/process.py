@@ -31,6 +31,7 @@ printf 'me %s\n' $$
 read -r boot < /proc/sys/kernel/random/boot_id
 read -r up rest < /proc/uptime
 printf 'boot %s\nup %s\nnow %s\n' "$boot" "$up" "$(date +%s%N)"
+while read -r key value; do [ "$key" != btime ] || printf 'btime %s\n' "$value"; done < /proc/stat
 uids=
 for user in {users}; do
   if uid=$(id -u -- "$user" 2>/dev/null); then uids="$uids $uid"; printf 'user %s %s\n' "$uid" "$user"; fi
@@ -63,7 +64,7 @@ def pidfiles(paths: Sequence[str]) -> str:
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """`parents` of all processes; `procs` those of the asked users that are ours to look at; `users` uid → name; `now` by
-    the host's clock, `up` the seconds since it was booted."""
+    the host's clock, `up` the seconds since it was booted, `btime` the whole second of that."""
 
     boot: str
     now: float
@@ -71,6 +72,7 @@ class Listing:
     parents: Mapping[int, int]
     procs: tuple[Proc, ...]
     users: Mapping[int, str]
+    btime: int | None = None
 
     def ancestors(self, pid: int) -> list[int]:
         """The pids above a process, its parent first. Ends even where a torn table holds a ring."""
@@ -101,6 +103,7 @@ def understand(output: bytes) -> Listing:
         up=float(said["up"][0]),
         parents={pid: parent for pid, parent, _ in table},
         procs=(),
+        btime=int(said["btime"][0]) if "btime" in said else None,
         users={int(uid): name for uid, _, name in (row.partition(" ") for row in said["user"])},
     )
     me, owners = int(said["me"][0]), {pid: uid for pid, _, uid in table}
@@ -122,7 +125,8 @@ def _proc(pid: int, files: Mapping[bytes, bytes], listed: Listing, up: float, us
     fields = files.get(b"stat", b"").rpartition(b") ")[2].split()
     if len(fields) < 20 or b"cmdline" not in files:
         return None
-    age = up - int(fields[19]) / TICKS
+    begun = int(fields[19]) / TICKS
+    age = up - begun
     return Proc(
         pid=pid,
         ppid=listed.parents.get(pid, 0),
@@ -131,6 +135,7 @@ def _proc(pid: int, files: Mapping[bytes, bytes], listed: Listing, up: float, us
         started=listed.now - age,
         age=max(0.0, age),
         boot=listed.boot,
+        born=None if listed.btime is None else listed.btime + begun,
         user=user,
         command=files[b"cmdline"].rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace").rstrip(),
     )

@@ -142,7 +142,8 @@ def identity(proc: Proc | None) -> dict[str, Any] | None:
     """Who a process is, as programs get it."""
     if proc is None:
         return None
-    return {"pid": proc.pid, "started": stamp(proc.started), "user": proc.user, "command": mask(proc.command)}
+    started = proc.born if proc.born is not None else proc.started
+    return {"pid": proc.pid, "started": stamp(started), "user": proc.user, "command": mask(proc.command)}
 
 
 def proc_line(proc: Proc) -> str:

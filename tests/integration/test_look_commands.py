@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,22 @@ def test_diagnose_names_what_is_wrong_with_proof_and_the_next_command_and_bundle
     page = desk.run("diagnose", "h1").stdout
     assert "could be losing money" in page
     assert "CANARY" not in page
+
+
+def test_a_bundle_that_cannot_be_written_keeps_no_finding_back(desk: Desk, tmp_path: Path) -> None:
+    desk.jboss.flag("unhealthy")
+    said = desk.json("diagnose", "h1", "--bundle", str(tmp_path / "none" / "b.tar"), code=1)
+    assert "health-failing" in [f["id"] for f in said["findings"]]
+    assert "could not be written" in said["bundle"]["error"]
+
+
+def test_who_a_process_is_does_not_change_from_look_to_look(desk: Desk) -> None:
+    """A signal that ends nothing, twice."""
+    told = [desk.json("kill", "h1", "-s", "CONT", "--yes", code=0)[0]["identity"] for _ in range(3)]
+    assert told[0] == told[1] == told[2]
+    started = datetime.fromisoformat(told[0]["started"]).timestamp()
+    age = desk.json("status", code=0)[0]["age"]
+    assert abs(time.time() - age - started) < 30
 
 
 def test_threads_saves_the_dump_and_names_the_deadlock(desk: Desk) -> None:

@@ -129,3 +129,22 @@ def test_a_runbook_entry_is_shown_by_the_old_anchor(bbctl: Bbctl) -> None:
     assert "something_jboss" in shown["directions"]["text"]
     assert bbctl("runbook", "search", "hornetq")[0] == 0
     assert bbctl("runbook", "search", "no such text at all")[0] == 1
+
+
+def test_an_error_of_a_file_says_how_to_open_it_where_it_is_wrong(bbctl: Bbctl) -> None:
+    bbctl.write("site: snc1\ngruops: {}\n")
+    code, out, _ = bbctl("config", "check", "-o", "json")
+    assert (code, json.loads(out)["error"]["next"]) == (2, f"vi +2 {bbctl.path}")
+
+
+def test_a_playbook_that_is_wrong_does_not_hide_the_others(bbctl: Bbctl) -> None:
+    folder = bbctl.path.parent / "playbooks"
+    folder.mkdir()
+    (folder / "bad.yml").write_text("name: bad\nsteps: [dance]\n")
+    (folder / "good.yml").write_text("name: good\nsteps: [stop, start]\n")
+    code, out, _ = bbctl("playbook", "list", "-o", "json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 2
+    assert rows["bad"]["error"].startswith(f"{folder / 'bad.yml'}:2: ")
+    assert {rows[name]["error"] for name in ("good", "restart")} == {None}
+    assert "dance" in bbctl("playbook", "list")[1]
