@@ -139,7 +139,7 @@ class Judge:
 
     rt: Runtime
     expected: Mapping[str, float]
-    workers: int
+    workers: Sequence[WorkerRecord]  # those that live
     _usual: dict[tuple[str, str], Usual] = field(default_factory=dict)
 
     def usual(self, node: Node) -> Usual:
@@ -154,21 +154,32 @@ class Judge:
             return int(self.expected[node.name] * 1000)
         return max(AT_LEAST, TIMES * self.usual(node).p95)
 
+    def unhandled(self, scene: Scene, node: Node, row: Row) -> bool:
+        """Is it for a Python handler that no living worker has loaded?"""
+        client = (scene.clients or {}).get(node.client)
+        if row.id != "W9" or client is None or not client.local or node.type == "flag" or not active(node):
+            return False
+        return bool(self.workers) and all(node.name not in worker.handlers for worker in self.workers)
+
     def late(self, scene: Scene, node: Node, row: Row) -> bool:
         if row.id not in MAY_BE_LATE:
             return False
         began = since_when(node, server=node.ss) or node.changed or node.created
         waited = scene.now - began
+        if self.unhandled(scene, node, row):
+            return waited > scene.grace
         if node.name not in self.expected and waited <= AT_LEAST:
             return False
         return waited > self.limit(node)
 
     def reason(self, scene: Scene, node: Node, row: Row, *, late: bool = False) -> Reason:
         asks = row.id in ("W2", "I3", "I4", "I5")
+        unhandled = self.unhandled(scene, node, row)
         telling = Telling(
-            scene=scene, node=node, row=row, since=wording.wait_began(node, row), late=late, workers=self.workers,
+            scene=scene, node=node, row=row, since=wording.wait_began(node, row), late=late, workers=len(self.workers),
+            unhandled=unhandled,
             usual=self.usual(node) if asks else Usual(),
-            limit=self.limit(node) if late and row.id in MAY_BE_LATE else None,
+            limit=self.limit(node) if late and row.id in MAY_BE_LATE and not unhandled else None,
         )  # fmt: skip
         return Reason(
             row=row, node=node, since=telling.since, late=late, because=wording.because(telling),
@@ -178,7 +189,7 @@ class Judge:
 
 
 def judge(rt: Runtime, expected: Mapping[str, float]) -> Judge:
-    return Judge(rt, expected, len(living(rt)))
+    return Judge(rt, expected, living(rt))
 
 
 def living(rt: Runtime) -> list[WorkerRecord]:

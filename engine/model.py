@@ -7,6 +7,7 @@ parent", are one command of the store. Times are milliseconds since the epoch by
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -228,7 +229,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRecord:
-    """A worker's heartbeat. `seen` and `started` in ms; counters since its start."""
+    """A worker's heartbeat. `seen` and `started` in ms; counters since its start; `handlers` are those it has loaded."""
 
     id: str
     host: str
@@ -240,6 +241,7 @@ class WorkerRecord:
     failed: int = 0
     held: int = 0
     redis: bool = True
+    handlers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

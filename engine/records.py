@@ -50,7 +50,7 @@ class Records(Connection):
     def workers(self, since: int) -> list[WorkerRecord]:
         with self._wire():
             found = self.db.get_collection("workers", read_concern=ReadConcern("local")).find({"seen": {"$gte": since}})
-            return [WorkerRecord(id=doc.pop("_id"), **doc) for doc in found]
+            return [WorkerRecord(id=doc.pop("_id"), **_known(doc)) for doc in found]
 
     def ticks(self) -> dict[str, Doc]:
         """The periodic jobs' records: due, by, last, took, result, kept."""
@@ -87,3 +87,8 @@ class Records(Connection):
                 {"_id": {"$in": [day, "all"]}}
             )
             return {doc["_id"]: (doc["processed"], doc["failed"]) for doc in found}
+
+
+def _known(doc: Doc) -> Doc:
+    """Without what a newer version's worker adds to its heartbeat."""
+    return {key: value for key, value in doc.items() if key in WorkerRecord.__dataclass_fields__}

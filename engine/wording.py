@@ -47,6 +47,7 @@ class Telling:
     late: bool = False
     limit: int | None = None  # ms after which it is late
     workers: int | None = None
+    unhandled: bool = False  # no living worker has loaded its handler
 
     @property
     def client(self) -> str:
@@ -162,14 +163,11 @@ def _person(t: Telling) -> str:
 
 
 def _worked(t: Telling) -> str:
+    if t.unhandled:
+        return f"no worker has loaded a handler named {t.node.name}"
     if t.node.by:
         return f"worked by {t.node.by} since {clock(t.node.since, t.scene.now)}"
     return "about to be worked"
-
-
-def _of_python(t: Telling) -> bool:
-    record = (t.scene.clients or {}).get(t.node.client)
-    return record is not None and record.local
 
 
 def _circle(t: Telling) -> str:
@@ -227,8 +225,10 @@ def evidence(t: Telling) -> list[str]:
         facts.append(f'last error {clock(failed[0], t.scene.now)}: "{failed[1]}"')
     if t.row.mode != "W":
         facts += _state(t)
-    if t.row.id == "W9" and t.late and _of_python(t):
-        facts.append(f"{t.client} has no endpoint: a worker must have loaded a handler named {n.name}")
+    if t.unhandled:
+        facts.append(
+            f"{t.client} has no endpoint: its steps run in workers · {t.workers} live, none of them knows this one"
+        )
     if t.row.id == "W8" and (behind := _held_up(t)):
         facts.append(f"behind it: {listed(behind)}")
     return facts
@@ -270,7 +270,7 @@ def options(t: Telling) -> list[Option]:
     if t.row.id == "W8":
         ways = [Option("go on without it", f"bbctl wf resolve {id}"), Option("give it up", f"bbctl wf shutdown {id}")]
         return [ask, retry, *(ways if t.node.ss != "errored" else []), Option("drop it", f"bbctl wf cancel {id}")]
-    if t.row.id == "W9" and t.late and _of_python(t):
+    if t.unhandled:
         return [Option("load its handler", "bbctl work --import MODULE"), Option("the queue", "bbctl queues")]
     if t.row.id in _OPTIONS:
         return _OPTIONS[t.row.id](t)

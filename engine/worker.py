@@ -179,6 +179,7 @@ class Loop:
             failed=drain.commits.failed,
             held=len(drain.held),
             redis=self._rt.hints.ok,
+            handlers=sorted(self._rt.handlers.handlers),
         )
         self._rt.store.beat(record)
         processed, failed = self._counted

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from engine import explain, heal, periodic
-from engine.model import ClientRecord, Node
+from engine.model import ClientRecord, Node, WorkerRecord
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.servers import Redis
@@ -129,6 +131,26 @@ def test_workflows_that_wait_for_each_other_are_found_and_no_others_with_them(rt
     assert {g.reasons[0].verdict for g in groups} == {"stuck"}
     assert {f.node.id for f in heal.heal_all(rt) if f.row.id == "I19"} == knotted
     assert explain.why(rt, builders[0].root, expected={}).verdict == "stuck"
+
+
+def test_a_step_whose_handler_no_living_worker_has_loaded_says_so(rt: Runtime) -> None:
+    hours = {"known": 3600.0, "unknown": 3600.0}
+    b = building(rt)
+    due: dict[str, Any] = {"do": {"start": True}, "due": b.now + MINUTE}
+    unknown = b.node("started/ready", name="unknown", mode="non_blocking", **due)
+    known = b.node("started/ready", name="known", mode="non_blocking", **due)
+    write(rt, b, unknown)
+    worker = WorkerRecord(id="w1", host="h", pid=1, started=b.now, seen=b.now, handlers=["known"])
+    rt.store.beat(worker)
+    answer = explain.why(rt, b.root, expected=hours)
+    said = {reason.node.id: reason for reason in answer.causes}
+    assert answer.verdict == "late"
+    assert said[unknown.id].because == "no worker has loaded a handler named unknown"
+    assert said[unknown.id].options[0].command == "bbctl work --import MODULE"
+    assert not said[known.id].late
+    assert [g.nodes for g in explain.stuck(rt, expected=hours)] == [(unknown.id,)]
+    rt.store.beat(replace(worker, id="w2", handlers=["unknown"]))
+    assert explain.why(rt, b.root, expected=hours).verdict == "waiting"
 
 
 def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(rt: Runtime) -> None:
