@@ -17,6 +17,10 @@ from engine.runtime import open_runtime
 from engine.settings import Settings
 
 NAMES = ("store-down", "queue-latency", "workflow-stuck")
+TITLES = {
+    "degraded": "it is degraded: one more loss stops it",
+    "unusable": "it answers, and the engine cannot use it",
+}
 WAITS, LATE = 10.0, 60.0  # seconds that due work may wait
 
 
@@ -65,7 +69,7 @@ def _store(store: Store) -> Sequence[Trouble]:
         return ()  # nobody uses it: it starts with the first who does
     # Without Redis everything goes on, slower; a MongoDB with members missing still takes writes.
     state: State = "critical" if store.name == "mongo" and store.state != "degraded" else "warning"
-    title = {"degraded": "it is degraded: one more loss stops it"}.get(store.state, "it does not answer")
+    title = TITLES.get(store.state, "it does not answer")
     said = {store.name: f"{masked(store.url or '')} {store.state}: {store.error or 'no answer'}"}
     said |= {host: f"{at} {error}".strip() for host, at, error in store.members if at not in ("primary", "secondary")}
     return (engine_trouble("store-down", state, target=store.name, title=title, said=said, next="bbctl stores status"),)

@@ -114,7 +114,7 @@ class StoreDown(EngineError):
 
 
 class StoreTooOld(EngineError):
-    """A server the engine cannot work on: too old (TokuMX, MongoDB before 5.0) or not a replica set."""
+    """A server the engine cannot work on: too old (TokuMX, MongoDB before 6.0) or not a replica set."""
 
     code = "store-too-old"
     next = "bbctl explain store-too-old"

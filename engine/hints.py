@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from engine.errors import BadRequest
 from engine.failpoint import failpoint
+from engine.settings import place
 
 BREAKER = 1.0
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Hints:
         self._url = url
         self._open_until = 0.0
         self.ok = url is not None
+        self._why = ""
 
     def push(self, ids: Iterable[str]) -> None:
         wanted = list(dict.fromkeys(ids))
@@ -83,14 +85,21 @@ class Hints:
     def ping(self) -> bool:
         return bool(self._try(lambda client: client.ping(), False, force=True))
 
+    def trouble(self) -> str | None:
+        """None where Redis answers or none is used; else which one does not and why, in one line without a secret."""
+        if self._url is None or self.ping():
+            return None
+        return f"Redis {place(self._url)}: {self._why}"
+
     def _try(self, ask: Callable[[redis.Redis], T], otherwise: T, *, force: bool = False) -> T:
         if self._redis is None or (not force and time.monotonic() < self._open_until):
             return otherwise
         try:
             answer = ask(self._redis)
-        except (redis.RedisError, OSError):
+        except (redis.RedisError, OSError) as error:
             self._open_until = time.monotonic() + BREAKER
             self.ok = False
+            self._why = _cause(error)
             return otherwise
         self.ok = True
         return answer
@@ -99,6 +108,12 @@ class Hints:
         for client in (self._redis, self._waiting):
             if client is not None:
                 client.close()
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, redis.AuthenticationError):
+        return "it refuses our credentials"
+    return (str(error).splitlines() or [type(error).__name__])[0][:300].removesuffix(".")
 
 
 def _words(found: Any) -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 from pymongo import DESCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
+from engine import driver
 from engine.errors import StoreDown
-from engine.storeadmin import one_line
 
 Doc = dict[str, Any]
 _SHOWN: Doc = {"run": "$_id", "machine": 1, "home": 1, "record": 1, "age": {"$subtract": ["$$NOW", "$seen"]}}
@@ -92,4 +92,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (PyMongoError, ValueError) as error:
-        raise StoreDown(f"MongoDB: {one_line(error)}") from None
+        raise StoreDown(f"MongoDB: {driver.cause(error)}") from None

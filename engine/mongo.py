@@ -27,7 +27,6 @@ from pymongo.errors import (
     InvalidURI,
     OperationFailure,
     PyMongoError,
-    ServerSelectionTimeoutError,
 )
 from pymongo.monitoring import (
     TopologyClosedEvent,
@@ -38,15 +37,15 @@ from pymongo.monitoring import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from engine.errors import BadRequest, StoreDown, StoreTooOld
-from engine.settings import Settings
+from engine import driver
+from engine.errors import BadRequest, EngineError, StoreDown, StoreTooOld
+from engine.settings import Settings, place
 from engine.states import SERVER
 
 Doc = dict[str, Any]
 NOW: Doc = {"$toLong": "$$NOW"}
 DUE: Doc = {"due": {"$gt": 0}, "$expr": {"$lte": ["$due", NOW]}}
 UNFINISHED = [status for status in SERVER if status not in ("complete", "deactivated")]
-OLDEST = (6, 0)
 RIDE = 12.0
 """Seconds after the loss of the primary in which calls wait for the next one: an election takes up to so long."""
 GONE = 1.0
@@ -151,7 +150,7 @@ class Connection:
             )
             name = self._settings.database or client.get_default_database("backbeat").name
         except (InvalidURI, ConfigurationError, ValueError) as error:
-            raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {_brief(error)}") from None
+            raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {driver.brief(error)}") from None
         try:
             with pymongo.timeout(min(timeout, self._patience())):
                 self._check(client)
@@ -168,21 +167,16 @@ class Connection:
         except PyMongoError as error:
             client.close()
             self._in_vain(error, began)
-            raise _down(error) from None
+            raise self._trouble(error) from None
         except BaseException:
             client.close()
             raise
         self._database, self._client = database, client
 
-    @staticmethod
-    def _check(client: pymongo.MongoClient[Doc]) -> None:
-        hello = client.admin.command("hello")
-        version = tuple(client.server_info()["versionArray"][:2])
-        if version < OLDEST:
-            shown = ".".join(map(str, version))
-            raise StoreTooOld(f"MongoDB {shown} is too old for workflows: they need {OLDEST[0]}.{OLDEST[1]} or newer")
-        if "setName" not in hello:
-            raise StoreTooOld("MongoDB is not a replica set: workflows need one (one node will do: --replSet rs0)")
+    def _check(self, client: pymongo.MongoClient[Doc]) -> None:
+        unfit = driver.unfit(client.admin.command("hello"), client.server_info()["version"])
+        if unfit is not None:
+            raise StoreTooOld(f"MongoDB {place(self._settings.mongo_url)} {unfit}")
 
     def close(self) -> None:
         with self._lock:
@@ -257,6 +251,10 @@ class Connection:
         if error.timeout and self._lost is None:
             self._lost = since
 
+    def _trouble(self, error: PyMongoError) -> EngineError:
+        kind = StoreTooOld if driver.speaks_too_old(error) else StoreDown
+        return kind(driver.sentence(error, self._settings.mongo_url))
+
     def _wire(self) -> _Wire:
         return _Wire(self)
 
@@ -315,23 +313,7 @@ class _Wire:
             self._connection._lost = None
         elif isinstance(error, PyMongoError) and not isinstance(error, DuplicateKeyError | DocumentTooLarge):
             self._connection._in_vain(error, self._began)
-            raise _down(error) from None
-
-
-def _down(error: PyMongoError) -> StoreDown:
-    if isinstance(error, OperationFailure) and error.code in (18, 13):
-        return StoreDown(f"MongoDB refuses our credentials: {_brief(error)}")
-    if isinstance(error, ServerSelectionTimeoutError):
-        return StoreDown(f"MongoDB cannot be reached: {_brief(error)}")
-    return StoreDown(f"MongoDB: {_brief(error)}")
-
-
-def _brief(error: Exception) -> str:
-    """The first cause in one line; the driver adds its whole view of the servers."""
-    line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    for noise in (", Timeout:", " (configured timeouts", ", full error:", ", topology_version"):
-        line = line.split(noise)[0]
-    return line[:300]
+            raise self._connection._trouble(error) from None
 
 
 class _Lookout(TopologyListener):

@@ -396,6 +396,11 @@ def health(rt: Runtime) -> Health:
     return Health(mongo=rt.store.ping(), redis=rt.hints.ping())
 
 
+def store_troubles(rt: Runtime, within: float) -> tuple[str | None, str | None]:
+    """Why MongoDB takes no majority writes and why Redis does not answer, a line each; None where it does."""
+    return rt.store.ping(within), rt.hints.trouble()
+
+
 def report(rt: Runtime, *, since: int) -> StatusReport:
     """Per workflow name: nodes completed since then, and nodes in errored or without anybody to look after them."""
     done = {"kind": "node", "ss": "complete", "changed": {"$gte": since}}

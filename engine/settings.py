@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def place(url: str) -> str:
+    """The servers in a store's URL, without user, password and options; the same for every kind of store."""
+    hosts = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+    return hosts if hosts.startswith("/") else hosts.partition("/")[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Durations are seconds. `redis_url` None works without hints: the clock alone finds what is due."""

@@ -17,6 +17,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from engine import driver
+
 NOT_YET_INITIALIZED = 94
 NO_SUCH_USER = 11
 Client = MongoClient[dict[str, Any]]
@@ -108,10 +110,14 @@ def _user(client: Client, job: Job) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class MongoAnswer:
-    """`error` is None where majority writes work. `members` is (host, state, error) of each; empty where it may not be asked."""
+    """`error` is None where majority writes work; `refused`: it is the server's own word, or ours about the server.
+
+    `members` is (host, state, error) of each; empty where it may not be asked.
+    """
 
     error: str | None
     seconds: float
+    refused: bool = False
     replica_set: str | None = None
     primary: str | None = None
     version: str | None = None
@@ -130,9 +136,13 @@ def ask(url: str, *, within: float) -> MongoAnswer:
             version = str(client.admin.command("buildInfo").get("version", ""))
             members = _members(client)
     except (PyMongoError, ValueError) as error:
-        return MongoAnswer(error=one_line(error), seconds=time.monotonic() - started)
+        reached = isinstance(error, OperationFailure) or driver.speaks_too_old(error)
+        return MongoAnswer(error=driver.cause(error), refused=reached, seconds=time.monotonic() - started)
+    unfit = driver.unfit(hello, version)
+    waits = None if hello.get("isWritablePrimary") else "no primary: writes wait for an election"
     return MongoAnswer(
-        error=None if hello.get("isWritablePrimary") else "no primary: writes wait for an election",
+        error=unfit or waits,
+        refused=unfit is not None,
         seconds=time.monotonic() - started,
         replica_set=hello.get("setName"),
         primary=hello.get("primary"),
@@ -147,13 +157,9 @@ def _members(client: Client) -> tuple[tuple[str, str, str], ...]:
     except OperationFailure:
         return ()
     return tuple(
-        (m["name"], str(m["stateStr"]).lower(), str(m.get("lastHeartbeatMessage", ""))) for m in status["members"]
+        (m["name"], str(m["stateStr"]).lower(), str(m.get("lastHeartbeatMessage", "")))
+        for m in status.get("members", ())
     )
-
-
-def one_line(error: Exception) -> str:
-    """The cause without the driver's topology dump."""
-    return str(error).split(", Timeout:")[0].split(" (configured timeouts")[0].split(", full error:")[0][:300]
 
 
 def main() -> int:
@@ -161,7 +167,7 @@ def main() -> int:
     try:
         prepare(Job(**json.load(sys.stdin)))
     except (PyMongoError, TimeoutError) as error:
-        sys.stderr.write(one_line(error) + "\n")
+        sys.stderr.write(driver.brief(error) + "\n")
         return 1
     return 0
 

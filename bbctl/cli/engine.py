@@ -72,6 +72,17 @@ def runtime(call: Call, *, handlers: Any = None) -> Iterator[Runtime]:
             opened.close()
 
 
+def say_troubles(call: Call, rt: Runtime, without_mongo: str) -> None:
+    """What is wrong with the stores of a command that runs on all the same: a line each, and what that means."""
+    from engine.reads import store_troubles
+
+    mongo, redis = store_troubles(rt, rt.settings.store_timeout)
+    if mongo is not None:
+        call.say(f"warning: {mongo}; {without_mongo}")
+    if redis is not None:
+        call.say(f"warning: {redis}; work goes on without it, up to a second later")
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """The engine's errors as ours."""

@@ -7,11 +7,12 @@ import re
 import signal
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
 
-from bbctl.cli.engine import runtime
+from bbctl.cli.engine import runtime, say_troubles
 from bbctl.cli.front import Call
 from bbctl.errors import UsageError
 from engine import api
@@ -19,6 +20,7 @@ from engine import api
 SIZE = re.compile(r"([1-9]\d{0,11})(?:([KMG])B?)?", re.IGNORECASE)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LARGEST = 15 << 20  # a document of the store holds 16 MB
+WITHOUT_MONGO = "requests are answered 503 until it is mended: bbctl stores status"
 ENDS = {signal.SIGTERM: 0, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
@@ -70,6 +72,7 @@ def serve(
             if call.output in ("json", "yaml"):
                 call.show(said, lambda: None)
             call.say(f"serving {where} ({said['auth']}); Ctrl-C or SIGTERM ends it")
+            Thread(target=say_troubles, args=(call, rt, WITHOUT_MONGO), daemon=True).start()
 
         ended = api.serve(rt, serving, listener=listener, ready=ready)
     return ENDS.get(signal.Signals(ended), 0) if ended else 0

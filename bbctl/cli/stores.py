@@ -49,7 +49,7 @@ def down(ctx: typer.Context) -> None:
 
 
 def status(ctx: typer.Context, show_passwords: ShowPasswords = False) -> int:
-    """How the stores are: asked, not remembered. Starts nothing. Exit 1 where one is not well, 4 where one cannot be reached.
+    """How the stores are: asked, not remembered. Starts nothing. Exit 1 where one is not well, 4 where one cannot be used.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def _show(call: Call, show_passwords: bool) -> int:
 
 
 def _exit(found: list[Store]) -> int:
-    if any(store.state == "down" for store in found):
+    if any(store.state in ("down", "unusable") for store in found):
         return 4
     return 0 if all(store.state in ("ok", "none") for store in found) else 1
 

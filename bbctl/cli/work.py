@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bbctl.cli.engine import engine_settings, runtime
+from bbctl.cli.engine import engine_settings, runtime, say_troubles
 from bbctl.cli.front import Call
 from engine.supervisor import Supervisor
 
@@ -34,7 +34,8 @@ def work(
     """
     call: Call = ctx.obj
     with runtime(call) as rt:
-        rt.store.open()  # what is wrong with the store is said here, once, not by each worker
+        rt.store.open()  # what is wrong with the stores is said here, once, not by each worker
+        say_troubles(call, rt, "workers wait until it is mended: bbctl stores status")
     supervisor = Supervisor(
         engine_settings(call), processes=processes, modules=imports or [], version=version("bbctl"), say=call.say
     )

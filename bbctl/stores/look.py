@@ -17,7 +17,8 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """`state`: ok, degraded (one more loss stops it), down (named, not reached), starting, failed, stopped, none (not used).
+    """`state`: ok, degraded (one more loss stops it), down (named, not reached), unusable (it answers, and the engine cannot
+    work with it: credentials, age, no replica set), starting, failed, stopped, none (not used).
 
     `facts`: what the server says of itself. `members` of a replica set: (host, state, error). `kept`: the keeper's record.
     """
@@ -71,9 +72,9 @@ def _mongo(url: str) -> Store:
     return Store(
         name="mongo",
         url=url,
-        state="down" if answer.error else "degraded" if lame or not answer.replica_set else "ok",
+        state=_word(answer.error, answer.refused) or ("degraded" if lame else "ok"),
         embedded=False,
-        error=answer.error or (None if answer.replica_set else "no replica set: the engine needs one"),
+        error=answer.error,
         seconds=answer.seconds,
         facts={key: value for key, value in facts.items() if value},
         members=answer.members,
@@ -86,9 +87,13 @@ def _redis(url: str) -> Store:
     return Store(
         name="redis",
         url=url,
-        state="down" if answer.error else "ok",
+        state=_word(answer.error, answer.refused) or "ok",
         embedded=False,
         error=answer.error,
         seconds=answer.seconds,
         facts={key: answer.info[name] for key, name in wanted.items() if name in answer.info},
     )
+
+
+def _word(error: str | None, refused: bool) -> str | None:
+    return None if error is None else "unusable" if refused else "down"

@@ -10,14 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+STRANGER = ("-WRONGPASS", "-NOAUTH")
+
+
+class Refused(Exception):
+    """It answered, and not what we asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RedisAnswer:
-    """`error` is None where it answered. `info` holds the lines of INFO."""
+    """`error` is None where it answered; `refused`: it answered that we may not. `info` holds the lines of INFO."""
 
     error: str | None
     seconds: float
     info: Mapping[str, str]
+    refused: bool = False
 
 
 def ask(url: str, *, within: float) -> RedisAnswer:
@@ -29,7 +36,9 @@ def ask(url: str, *, within: float) -> RedisAnswer:
             if parts.password:
                 _call(link, "AUTH", *([unquote(parts.username)] if parts.username else []), unquote(parts.password))
             _call(link, "PING")
-            info = _call(link, "INFO")
+            info = _info(link)
+    except Refused as error:
+        return RedisAnswer(error=str(error), seconds=time.monotonic() - started, info={}, refused=True)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return RedisAnswer(error=str(said), seconds=time.monotonic() - started, info={})
@@ -49,8 +58,18 @@ def _connect(url: str, within: float) -> socket.socket:
     return ssl.create_default_context().wrap_socket(link, server_hostname=host) if parts.scheme == "rediss" else link
 
 
+def _info(link: socket.socket) -> str:
+    """What it says of itself; nothing where our user may do no more than the engine needs."""
+    try:
+        return _call(link, "INFO")
+    except Refused as error:
+        if str(error).startswith("NOPERM"):
+            return ""
+        raise
+
+
 def _call(link: socket.socket, *words: str) -> str:
-    """One command; its reply as text. ValueError holds the server's own complaint."""
+    """One command; its reply as text. Refused holds the server's own complaint."""
     raw = [word.encode() for word in words]
     link.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in raw))
     with link.makefile("rb") as answer:
@@ -58,5 +77,5 @@ def _call(link: socket.socket, *words: str) -> str:
         if not head:
             raise ValueError("it closed the connection")
         if head[0] == "-":
-            raise ValueError(head[1:])
+            raise Refused("refuses our credentials" if head.startswith(STRANGER) else head[1:])
         return answer.read(int(head[1:]) + 2).decode("utf-8", "replace") if head[0] == "$" else head[1:]

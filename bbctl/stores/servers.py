@@ -30,7 +30,7 @@ PORTS = range(
 )  # below the kernel's ephemeral range: no outgoing connection takes one while a server is away
 VARIABLES = {"mongo": "BBCTL_MONGO_URL", "redis": "BBCTL_REDIS_URL"}
 TITLES = {"mongo": "mongod", "redis": "redis-server"}
-OLDEST = {"mongo": (5, 0), "redis": (6, 2)}
+OLDEST = {"mongo": (6, 0), "redis": (6, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)

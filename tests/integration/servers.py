@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,10 @@ class Mongo:
     own_folder: bool = False
 
     @staticmethod
-    def start(size: int = 1, folder: Path | None = None) -> Mongo:
+    def start(
+        size: int = 1, folder: Path | None = None, *, inside: Sequence[str] = (), disk: Path | None = None
+    ) -> Mongo:
+        """`inside`: words before the command, for a place of its own; `disk`: a folder there for the data of the only node."""
         place = folder or Path(tempfile.mkdtemp(prefix="bbctl-test-mongo-"))
         key = place / "key"
         key.write_text(secrets.token_hex(64))
@@ -124,10 +127,12 @@ class Mongo:
         for port in ports:
             data = place / str(port)
             data.mkdir()
+            log = data / "log"
+            data = disk or data
             options = ["--replSet", "rs0", "--keyFile", str(key), "--bind_ip", "127.0.0.1", "--port", str(port)]
             options += ["--dbpath", str(data), "--unixSocketPrefix", str(place), "--wiredTigerCacheSizeGB", "0.25"]
             options += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-            nodes.append(Process([mongod_binary(), *options], data / "log"))
+            nodes.append(Process([*inside, mongod_binary(), *options], log))
             nodes[-1].start()
         found = Mongo(place, ports, nodes, secrets.token_hex(8), folder is None)
         try:

@@ -1,0 +1,58 @@
+"""What MongoDB's driver and servers say, in our words: who is meant, what is wrong, in one line and without a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+
+from engine.settings import place
+
+OLDEST = (6, 0)
+NEED = f"workflows need {OLDEST[0]}.{OLDEST[1]} or newer"
+REFUSALS = (13, 18)
+"""Codes of a server that does not let us in, or not do what we asked."""
+NOISE = (", Timeout:", " (configured timeouts", ", full error:", ", topology_version")
+
+
+def brief(error: Exception) -> str:
+    """The first cause in one line; the driver adds its whole view of the servers."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    for noise in NOISE:
+        line = line.split(noise)[0]
+    return line[:300].removesuffix(".")
+
+
+def speaks_too_old(error: Exception) -> bool:
+    """A server whose protocol the driver does not speak any more; TokuMX is one."""
+    return isinstance(error, ConfigurationError) and "wire version" in str(error)
+
+
+def cause(error: Exception) -> str:
+    """What is wrong, as the rest of a sentence about MongoDB."""
+    if speaks_too_old(error):
+        return f"is too old: {NEED}"
+    if isinstance(error, OperationFailure) and error.code in REFUSALS:
+        return f"refuses our credentials ({brief(error)})"
+    if isinstance(error, ServerSelectionTimeoutError):
+        return f"cannot be reached: {brief(error)}"
+    return brief(error)
+
+
+def sentence(error: PyMongoError, url: str) -> str:
+    """The whole of it: which MongoDB, and what is wrong. One that cannot be reached is named by the driver, server by server."""
+    told = cause(error)
+    if isinstance(error, ServerSelectionTimeoutError):
+        return f"MongoDB {told}"
+    return f"MongoDB {place(url)}{':' if told == brief(error) else ''} {told}"
+
+
+def unfit(hello: Mapping[str, Any], version: str) -> str | None:
+    """Why the engine cannot work on a server that says this of itself, as the rest of a sentence; None where it can."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST:
+        return f"{version} is too old: {NEED}"
+    if "setName" not in hello:
+        return "is not a replica set: workflows need one (one node will do: --replSet rs0)"
+    return None
