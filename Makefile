@@ -11,7 +11,7 @@ demo: $(VENV)/.run
 	$(BIN)/bbctl demo
 
 test: $(VENV)/.test tools
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not faults"
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not faults"
 
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/unit

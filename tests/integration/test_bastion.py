@@ -83,9 +83,9 @@ def shut(bastion: Bastion) -> Shop:
 def in_the_middle(made: Shop, bastion: Bastion, home: str) -> subprocess.Popen[bytes]:
     """A restart that has stopped nothing yet, and the bastion dead under it."""
     made.drain = {"settle": "1500ms"}
-    bastion.write(connect_timeout="2s")
+    bastion.write()
     run = made.popen("restart", "h1", "--yes", "--reason", "test", "-o", "json", home=home)
-    wait_for(lambda: any((e["event"], e.get("step")) == ("intent", "settle") for e in made.events(home)), "settle", 30)
+    wait_for(lambda: any((e["event"], e.get("step")) == ("intent", "settle") for e in made.events(home)), "settle", 60)
     bastion.down()
     return run
 

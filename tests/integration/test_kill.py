@@ -33,7 +33,6 @@ BBCTL = Path(sys.executable).with_name("bbctl")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bbctl.kill.REAPED", 0.2)
-    monkeypatch.setattr("bbctl.evidence.DUMP", 2.0)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def act(transport: Transport, found: Aim, name: str, folder: Path, **more: Any) 
 
 
 def reap(proc: subprocess.Popen[bytes]) -> int:
-    return proc.wait(10)
+    return proc.wait(30)
 
 
 def test_term_ends_the_service_and_waits_for_its_end(one: tuple[Site, Jboss, Transport], tmp_path: Path) -> None:
@@ -93,8 +92,9 @@ def test_kill_saves_log_state_and_thread_dumps_first(one: tuple[Site, Jboss, Tra
 
 
 def test_a_process_deaf_to_quit_is_killed_all_the_same_and_the_lack_is_noted(
-    one: tuple[Site, Jboss, Transport], tmp_path: Path
+    one: tuple[Site, Jboss, Transport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bbctl.evidence.DUMP", 1.0)
     _, jboss, transport = one
     jboss.flag("no-dump")
     done = act(transport, aim(transport, jboss), "KILL", tmp_path / "e")
@@ -117,7 +117,7 @@ def test_no_thread_dump_is_asked_of_a_process_that_would_die_of_it(
             assert "would die of it" in (said.error or "")
     finally:
         sleeper.kill()
-        sleeper.wait(5)
+        sleeper.wait(30)
 
 
 def test_quit_is_sent_and_not_waited_for(one: tuple[Site, Jboss, Transport], tmp_path: Path) -> None:

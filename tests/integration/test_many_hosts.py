@@ -54,7 +54,7 @@ class Fleet:
         hosts |= {name: where[name.split("-")[0]] for name in self.dead}
         data = {
             "ssh": {
-                "user": getpass.getuser(), "port": str(f.port), "connect_timeout": "5s", "identity_file": str(f.key),
+                "user": getpass.getuser(), "port": str(f.port), "connect_timeout": "10s", "identity_file": str(f.key),
                 "known_hosts": str(f.known_hosts),
             },
             "groups": {"all": {"hosts": list(hosts), "services": ["web"]}}, "hosts": hosts,
