@@ -109,7 +109,8 @@ def _next_words(plain: list[str]) -> set[str]:
 def _lists(begun: str, values: list[str]) -> list[str]:
     """Candidates for the last member of a list with commas."""
     head, comma, last = begun.rpartition(",")
-    return [f"{head}{comma}{value}" for value in dict.fromkeys(values) if value.startswith(last)]
+    fit = [value for value in dict.fromkeys(values) if value.startswith(last) and (last or not value.startswith("@"))]
+    return [f"{head}{comma}{value}" for value in fit]
 
 
 # -- values ------------------------------------------------------------------------------------------------------
@@ -207,7 +208,8 @@ def _read_fleet(inventory: str | None, environ: Mapping[str, str]) -> dict[str, 
     aliases = [alias for host in fleet.hosts.values() for alias in host.aliases]
     shorts = [host.short for host in fleet.hosts.values()]
     playbooks = sorted(path.stem for path in Path(settings.playbooks().value).glob("*.yml"))
-    return {"hosts": [*fleet.groups, *dict.fromkeys(shorts), *aliases, *fleet.hosts], "playbooks": playbooks}
+    groups = [*fleet.groups, *(f"@{name}" for name in fleet.groups)]
+    return {"hosts": [*groups, *dict.fromkeys(shorts), *aliases, *fleet.hosts], "playbooks": playbooks}
 
 
 def _keep(cache: Path, value: Mapping[str, object]) -> None:

@@ -31,7 +31,12 @@ if [[ "${funcstack[1]}" = _bbctl ]]; then _bbctl "$@"; else compdef _bbctl bbctl
     "fish": """\
 function __bbctl_complete
     set -l words (commandline -opc) (commandline -ct)
-    bbctl __complete $words[2..-1] 2>/dev/null
+    set -l found (bbctl __complete $words[2..-1] 2>/dev/null)
+    if set -q found[1]
+        string join \\n -- $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
 complete -c bbctl -f -a '(__bbctl_complete)'
 """,

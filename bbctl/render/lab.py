@@ -154,7 +154,8 @@ def _host_line(host: Mapping[str, Any]) -> str:
 def _turn(*, kept: bool) -> str:
     first = "bbctl -i lab status" if kept else "bbctl lab up"
     if shutil.which("bbctl") is None:  # run out of a virtual environment that is not active
-        first = f". {Path(sys.prefix).name}/bin/activate && {first}"
+        here, prefix = Path.cwd(), Path(sys.prefix)
+        first = f". {prefix.relative_to(here) if prefix.is_relative_to(here) else prefix}/bin/activate && {first}"
     return f"""\
 Your turn:  {first}
             bbctl lab break accounting-worker2 hang-on-stop

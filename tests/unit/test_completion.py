@@ -39,6 +39,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
         (["hosts", "t"], ["trust"]),
         (["restart", "w"], ["workers", "worker1", "worker2", "worker1.snc1", "worker2.snc1"]),
         (["restart", "workers,fi"], ["workers,first"]),
+        (["restart", "@w"], ["@workers"]),
+        (["restart", "first,@"], ["first,@workers"]),
         (["-o", "json", "status", "fi"], ["first"]),
         (["status", "-o", "j"], ["json"]),
         (["-i", "l"], ["lab"]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.text import Text
 
 from bbctl.cli.front import Call
-from bbctl.render import screen
+from bbctl.render import lab, screen
 
 
 def typed(text: str, inventory: str | None) -> str:
@@ -39,3 +41,15 @@ def test_somebody_else_s_text_stays_as_it_is(capsys: pytest.CaptureFixture[str])
     Call(command="exec", inventory="lab").show([], lambda: "w1 | bbctl restart w1")
     Call(command="diagnose", inventory="lab").show([], lambda: "do bbctl restart w1")
     assert capsys.readouterr().out.splitlines() == ["w1 | bbctl restart w1", "do bbctl -i lab restart w1"]
+
+
+def test_an_environment_that_is_not_active_is_named_by_a_path_that_leads_there_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "venv"))
+    monkeypatch.chdir(tmp_path)
+    assert ". venv/bin/activate && bbctl lab up" in lab._turn(kept=False)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert f". {tmp_path}/venv/bin/activate && bbctl lab up" in lab._turn(kept=False)
