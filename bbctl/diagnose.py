@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bbctl import checks
 from bbctl.checks import CHECKS, Case, Pool, Trouble
 from bbctl.look import Seen, look_closely
-from bbctl.model import Fleet, Host, RunRecord
-from bbctl.run import journal
+from bbctl.model import Fleet, Host, HostRecord, RunRecord
 from bbctl.signatures import Signature, read_folder
 from bbctl.ssh.transport import Transport
 
@@ -34,18 +33,18 @@ def diagnose(
     hosts: Sequence[Host],
     *,
     signatures: Sequence[Signature],
-    home: Path | None = None,
+    runs: Callable[[], Sequence[RunRecord]] = tuple,
     names: Sequence[str] = tuple(CHECKS),
     deadline: float | None = None,
 ) -> Diagnosis:
-    """Look and judge. Changes nothing; what a host does wrong is a finding, never an error. `home`: where earlier runs are.
+    """Look and judge. Changes nothing; what a host does wrong is a finding, never an error. `runs`: earlier ones, newest first.
     A host that has not answered after `deadline` seconds counts as not answering."""
     began, at = time.monotonic(), time.time()
     found = look_closely(transport, _with_pools(fleet, hosts), known=fleet.hosts, deadline=deadline)
     pools = checks.pools(found)
     asked = {h.name for h in hosts}
     mine = [s for s in found if s.host.name in asked]
-    before = _before(home, fleet.source, at)
+    before = _before(runs(), fleet.source, at)
     troubles: list[Trouble] = []
     known: set[str] = set()
     for seen in mine:
@@ -85,22 +84,22 @@ def _in(seen: Seen, key: tuple[str, str]) -> bool:
     return seen.service.vip is not None and (seen.service.vip.name, seen.service.name) == key
 
 
-def _before(home: Path | None, inventory: Path | None, now: float) -> dict[str, str]:
-    """The last run that touched each host within a day, in words. A lab's hosts may bear the names of real ones."""
+def _before(runs: Sequence[RunRecord], inventory: Path | None, now: float) -> dict[str, str]:
+    """The last run that touched each host within a day, in words. A lab's hosts may bear the names of real ones; another
+    machine may keep the same inventory elsewhere."""
     words: dict[str, str] = {}
-    for run in journal.every(home) if home is not None else ():
+    for run in runs:
         if now - run.started > 86400:
             break
-        if run.inventory is not None and run.inventory != str(inventory):
+        if run.elsewhere is None and run.inventory is not None and run.inventory != str(inventory):
             continue
         for row in run.hosts:
             if row.outcome != "untouched":
-                words.setdefault(row.host, _run_words(run, row.host))
+                words.setdefault(row.host, _run_words(run, row))
     return words
 
 
-def _run_words(run: RunRecord, host: str) -> str:
-    row = next(r for r in run.hosts if r.host == host)
+def _run_words(run: RunRecord, row: HostRecord) -> str:
     at = time.strftime("%H:%M", time.gmtime(run.started))
-    step = f" at {row.steps[-1].step}" if row.outcome in ("failed", "interrupted") and row.steps else ""
-    return f"{at} UTC {run.operator} {run.kind} ({run.run}, {row.outcome}{step})"
+    last = row.step or (row.steps[-1].step if row.outcome == "failed" and row.steps else None)
+    return f"{at} UTC {run.operator} {run.kind} ({run.run}, {row.outcome}{f' at {last}' if last else ''})"

@@ -33,6 +33,7 @@ def diagnose(
       bbctl diagnose workers --bundle /tmp/night.tgz
     """
     from bbctl import diagnose as diagnosing
+    from bbctl.cli import knowing
     from bbctl.render import findings as screens
     from bbctl.settings import shipped
     from bbctl.ssh.transport import Transport
@@ -41,10 +42,10 @@ def diagnose(
     call: Call = ctx.obj
     hosts = select(call.fleet, target, exclude=exclude, labels=label)
     rules = diagnosing.known_signatures(Path(call.settings.playbooks().value), shipped("playbooks"))
-    asking = _Asking(call)
+    asking, runs = _Asking(call), knowing.Asked(call)
     asking.start()
     with Transport(call.fleet) as transport:
-        found = diagnosing.diagnose(transport, call.fleet, hosts, signatures=rules, home=call.settings.home())
+        found = diagnosing.diagnose(transport, call.fleet, hosts, signatures=rules, runs=runs)
         asking.join()
         lost = None if bundle is None else _bundle(call, Path(bundle), found, asking.room, transport)
     # A host is asked about for what is wrong with *it*; the engine's troubles are told, and count where all was asked about.

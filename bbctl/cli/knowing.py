@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bbctl.cli import copying
 from bbctl.cli.front import Call
 from bbctl.cli.running import next_for
 from bbctl.errors import BbctlError, StoreDown, UsageError
@@ -42,10 +45,32 @@ def folder(call: Call, run: str) -> Path:
         raise UsageError(said, code="run-elsewhere", next=next_for(found)) from None
 
 
-def others(call: Call, known: Container[str]) -> tuple[list[RunRecord], str | None]:
-    """The runs of other machines and homes, as MongoDB has them; and why none is known, where it does not answer."""
+def every(call: Call) -> tuple[list[RunRecord], str | None]:
+    """All runs, newest first: those of this home, and those of others as MongoDB has them; and why none of these is known,
+    where it does not answer."""
+    mine = journal.every(call.settings.home())
+    known = {run.run for run in mine}
     found, why = _copies(call, None)
-    return [record for record in found if record.run not in known], why
+    others = [run for run in found if run.run not in known]
+    return sorted([*mine, *others], key=lambda r: (r.started, r.run), reverse=True), why
+
+
+class Asked(threading.Thread):
+    """The same, asked while something else is done."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(daemon=True, name="runs")
+        self._call = call
+        self._found: list[RunRecord] = []
+        self.start()
+
+    def run(self) -> None:
+        with suppress(BbctlError):  # whoever looks at hosts is told of these, not of journals
+            self._found = every(self._call)[0]
+
+    def __call__(self) -> list[RunRecord]:
+        self.join()
+        return self._found
 
 
 def _elsewhere(call: Call, run: str, unknown: BbctlError) -> RunRecord:
@@ -86,7 +111,7 @@ def _copies(call: Call, run: str | None) -> tuple[list[RunRecord], str | None]:
 def _asked(call: Call, nothing: T, ask: Callable[[Any, str], T]) -> tuple[T, str | None]:
     """MongoDB's answer where one is named, or the embedded one is up. Never raises: why it knows nothing is told."""
     home, stores = call.settings.home(), call.settings.stores()
-    if stores.mongo is None and (stores.named or not (home / "stores").exists()):
+    if not copying.to(stores, home):
         return nothing, None
     from bbctl.stores import copies  # the driver's import, only where there may be somebody to ask
 

@@ -38,11 +38,9 @@ def list_runs(ctx: typer.Context) -> None:
       bbctl runs list -o json
     """
     call: Call = ctx.obj
-    mine = journal.every(call.settings.home())
-    others, why = knowing.others(call, {r.run for r in mine})
+    records, why = knowing.every(call)
     if why:
         call.say(f"the runs of other machines are not known: {why}")
-    records = sorted([*mine, *others], key=lambda r: (r.started, r.run), reverse=True)
     rows = [{k: v for k, v in journal.as_json(r).items() if k != "hosts"} for r in records]
     call.show(rows, lambda: render.listing(records), name="run")
 

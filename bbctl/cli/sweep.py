@@ -93,13 +93,15 @@ def _names(check: Sequence[str] | None) -> tuple[str, ...]:
 
 def _hosts(call: Call, hosts: Sequence[Host], names: Sequence[str], deadline: float) -> list[Row]:
     from bbctl import diagnose, sweep
+    from bbctl.cli import knowing
     from bbctl.settings import shipped
     from bbctl.ssh.transport import Transport
 
     rules = diagnose.known_signatures(Path(call.settings.playbooks().value), shipped("playbooks"))
+    runs = knowing.Asked(call)
     with Transport(call.fleet) as transport:
         found = diagnose.diagnose(
-            transport, call.fleet, hosts, signatures=rules, home=call.settings.home(), names=names, deadline=deadline
+            transport, call.fleet, hosts, signatures=rules, runs=runs, names=names, deadline=deadline
         )
     return sweep.rows(found.seen, found.troubles, names)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bbctl import audit
+from bbctl.cli import knowing
 from bbctl.cli.front import Call
 from bbctl.durations import parse_when
 from bbctl.errors import UsageError
@@ -19,7 +20,7 @@ Since = Annotated[str, typer.Option("--since", metavar="D", help="How far back: 
 
 
 def timeline(ctx: typer.Context, since: Since = "1d") -> None:
-    """Who changed what, when: every act of this machine, with what came of it on each host.
+    """Who changed what, when: every act of this machine and the runs of others, as far as MongoDB knows them.
 
     \b
     Examples:
@@ -32,8 +33,11 @@ def timeline(ctx: typer.Context, since: Since = "1d") -> None:
     except ValueError as error:
         raise UsageError(f"--since {since}: {error}") from None
     home = call.settings.home()
+    runs, why = knowing.every(call)
+    if why:
+        call.say(f"the runs of other machines are not known: {why}")
     rows = sorted(
-        [r for r in [*_runs(journal.every(home)), *_acts(audit.entries(home))] if r["at"] >= begin],
+        [r for r in [*_runs(runs), *_acts(audit.entries(home))] if r["at"] >= begin],
         key=lambda r: r["at"],
     )
     times = [screen.clock(row["at"]) for row in rows]

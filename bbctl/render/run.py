@@ -228,7 +228,7 @@ def _host_line(host: HostRecord, wide: int) -> str:
 def _trouble(host: HostRecord) -> list[str]:
     """Where a host that is not done stands."""
     last = next((s for s in reversed(host.steps) if s.outcome == "failed"), None)
-    where = f" at {last.step}: {safe(last.detail)}" if last else ""
+    where = f" at {last.step}: {safe(last.detail)}" if last else f" at {host.step}" if host.step else ""
     lines = [f"✗ {host.host} {host.outcome}{where}"]
     stands = {"in": "in its VIP", "out": "OUT of its VIP", "none": "it has no VIP"}.get(host.vip, "VIP state unknown")
     killed = f" · process {host.killed_pid} was killed" if host.killed_pid else ""

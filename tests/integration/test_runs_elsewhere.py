@@ -59,6 +59,9 @@ def test_a_run_made_elsewhere_is_told_with_its_steps_and_belongs_to_its_machine(
     assert {**told.record, "elsewhere": None} == made.record
     assert told.record["elsewhere"]["home"] == there
     assert [r["run"] for r in json.loads(far.bbctl("runs", "list", "-o", "json", home=here).out)] == [run]
+    assert [r["run"] for r in json.loads(far.bbctl("timeline", "-o", "json", home=here).out)] == [run]
+    (found,) = json.loads(far.bbctl("diagnose", "h1", "-o", "json", home=here).out)["findings"]
+    assert f"drain ({run}, drained)" in str(found["evidence"])
     for verb in ("resume", "abort"):
         refused = far.change("runs", verb, run, home=here)
         assert (refused.code, refused.record["error"]["code"]) == (2, "run-elsewhere"), refused
