@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import shlex
 from dataclasses import replace
 
 from engine import ids
@@ -107,7 +108,8 @@ def remove_client(rt: Runtime, id: str) -> None:
     """Conflict while it has unfinished nodes."""
     record = client_named(rt, id)
     if rt.store.count({"client": record.id, "kind": "node", "ss": {"$in": UNFINISHED}}, limit=1):
-        raise Conflict(f"{record.name} has unfinished nodes: finish or cancel them first")
+        message = f"{record.name} has unfinished nodes: finish or cancel them first"
+        raise Conflict(message, next=f"bbctl wf list --client {shlex.quote(record.name)}")
     rt.store.remove_client(record.id)
     rt.forget_client(record.id)
 

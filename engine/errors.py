@@ -88,8 +88,10 @@ class Conflict(EngineError):
 
     code = "conflict"
 
-    def __init__(self, message: str, *, current: str | None = None, attempted: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, current: str | None = None, attempted: str | None = None, next: str | None = None
+    ) -> None:
+        super().__init__(message, next=next)
         self.current = current
         self.attempted = attempted
 

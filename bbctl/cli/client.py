@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bbctl.cli.audited import act
-from bbctl.cli.engine import runtime
+from bbctl.cli.engine import client_for, runtime
 from bbctl.cli.front import Call
 from bbctl.durations import parse_duration
 from bbctl.errors import UsageError
@@ -77,7 +77,7 @@ def rotate(ctx: typer.Context, name: Name) -> None:
     """
     call: Call = ctx.obj
     with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
-        client, token = workflows.rotate_token(rt, workflows.client_named(rt, name).id)
+        client, token = workflows.rotate_token(rt, client_for(rt, name).id)
     _show_token(call, client, token)
 
 
@@ -90,7 +90,7 @@ def remove(ctx: typer.Context, name: Name) -> None:
     """
     call: Call = ctx.obj
     with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
-        client = workflows.client_named(rt, name)
+        client = client_for(rt, name)
         workflows.remove_client(rt, client.id)
     call.show({"id": client.id, "name": client.name, "removed": True}, lambda: f"{screen.safe(client.name)} is removed")
 

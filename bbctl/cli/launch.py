@@ -11,7 +11,7 @@ import typer
 from bbctl.cli.engine import as_text, client_for, find, remember, runtime
 from bbctl.cli.front import Call
 from bbctl.cli.workflow import Id
-from bbctl.errors import UsageError
+from bbctl.errors import Failed, UsageError
 
 if TYPE_CHECKING:
     from engine.model import NewNode
@@ -81,6 +81,7 @@ def signal(
       bbctl wf signal 8c1f03a2 paid --data '{"amount": 12}' --key bank-20261124-17
     """
     from engine import present, workflows
+    from engine.errors import WorkflowComplete
 
     call: Call = ctx.obj
     new = _signal(name, data)
@@ -88,7 +89,11 @@ def signal(
         as_text(what, words)
     with runtime(call) as rt:
         root = rt.store.by_ids([wf := find(rt, id).wf])[wf]
-        sent = workflows.signal(rt, root.client, root.id, new, key=key)
+        try:
+            sent = workflows.signal(rt, root.client, root.id, new, key=key)
+        except WorkflowComplete as error:
+            message = f"{root.name} {root.tail} is declared complete: it takes no more signals"
+            raise Failed(message, code=error.code, next=f"bbctl wf show {root.tail}") from None
         value = present.node(sent, root)
     call.show(
         value,

@@ -316,6 +316,26 @@ def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> Non
         assert "Traceback" not in said.err
 
 
+def test_a_refusal_names_its_target_and_what_to_type_next(desk: Desk) -> None:
+    b = desk.builder()
+    failed(b)
+    b.root.complete = True
+    desk.write(b)
+    late = desk.bbctl("wf", "signal", b.root.tail, "paid", "-o", "json")
+    assert late.code == 1
+    assert late.json["error"]["code"] == "workflow-complete"
+    assert b.root.tail in late.json["error"]["message"]
+    assert late.json["error"]["next"] == f"bbctl wf show {b.root.tail}"
+    for verb in ("rotate", "remove"):
+        unknown = desk.bbctl("client", verb, "acounting", "-o", "json")
+        assert unknown.code == 2
+        assert "accounting" in unknown.json["error"]["message"]
+        assert unknown.json["error"]["next"] == "bbctl client list"
+    busy = desk.bbctl("client", "remove", "accounting", "-o", "json")
+    assert busy.code == 3
+    assert busy.json["error"]["next"] == "bbctl wf list --client accounting"
+
+
 def test_show_history_request_report_and_queues_say_what_is_there(desk: Desk) -> None:
     b = desk.builder()
     node = held_up(b)
