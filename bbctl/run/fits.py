@@ -50,7 +50,7 @@ def warning(service: Service, name: str) -> str:
         "stopped": "a slow clean stop may be taken for a hang",
         "hang.after": "a hang will only be seen after stop_timeout",
     }
-    return f"`{name}` {_wanted(service, [name])[name]!r} fits no line of {service.log} in {patterns.DAYS} days: {means[name]}"
+    return f"`{name}` {_wanted(service, [name])[name]!r} fits no line of its log in {patterns.DAYS} days: {means[name]}"
 
 
 def _wanted(service: Service, names: Iterable[str]) -> dict[str, str]:
