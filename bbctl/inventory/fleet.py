@@ -128,6 +128,8 @@ class _Builder:
             said[command] = tuple(said.get(command, ()))
         if "process" in said:
             said["process"] = Process(**({"user": said.get("run_as", host.ssh.user)} | said["process"]))
+        if said.get("run_as") == host.ssh.user:  # already there: nobody needs rights to become oneself
+            del said["run_as"]
         return Service(name=name, **said)
 
     def _vip(self, name: str, host: Host, values: Mapping[str, str]) -> Vip | None:

@@ -137,12 +137,13 @@ def make(
     first: Container[str] = (),
 ) -> Plan:
     """The plan. `looked` holds the facts of the targets and of their pools; `run` and `first`: of a run that is resumed."""
-    due = [t for t in order(targets, first=first) if not already(job, t.facts)]
+    done = {t.name for t in targets if already(job, t.facts) and _held(t, run) is None}  # a lock: it will change yet
+    due = [t for t in order(targets, first=first) if t.name not in done]
     plan = Plan(
         job=job,
         targets={t.name: t for t in targets},
         batches=batches([t.name for t in due], job.strategy),
-        skipped=tuple(t.name for t in targets if already(job, t.facts)),
+        skipped=tuple(t.name for t in targets if t.name in done),
         pools=tuple(pools),
         looked=looked,
     )

@@ -141,6 +141,16 @@ def test_the_process_belongs_to_run_as_else_to_the_login_user() -> None:
     assert [s.process.user for s in first.services if s.process] == ["app", "root"]
 
 
+def test_nobody_becomes_the_user_that_he_is_logged_in_as() -> None:
+    known = fleet(
+        "ssh: {user: jboss}\ngroups: {g: {hosts: [a, b], services: s}}\nhosts: {b: {user: ops}}\n"
+        "services: {s: {run_as: jboss, process: {match: x}}}"
+    )
+    services = [known.hosts[name].services[0] for name in "ab"]
+    assert [s.run_as for s in services] == [None, "jboss"]
+    assert [s.process.user for s in services if s.process] == ["jboss", "jboss"]
+
+
 def test_a_drain_of_haproxy_names_the_host_as_its_server_and_a_socket_here_is_relative_to_the_file() -> None:
     service = fleet(WHOLE).hosts["accounting-worker2.snc1"].service("jboss")
     assert service is not None

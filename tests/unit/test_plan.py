@@ -151,6 +151,25 @@ def test_what_is_already_so_is_left_alone() -> None:
     assert plan(job(), ("w1",)).skipped == ()
 
 
+@pytest.mark.parametrize(
+    ("steps", "seen"),
+    [
+        (("drain", "settle"), {"vip": "out"}),
+        (("drain", "settle", "stop"), {"vip": "out", "process": "stopped"}),
+        (("start", "started", "health", "undrain"), {}),
+    ],
+    ids=["drained", "stopped", "started"],
+)
+def test_a_host_that_another_run_works_on_is_refused_though_it_looks_done_at_this_moment(
+    steps: tuple[str, ...], seen: dict[str, Any]
+) -> None:
+    """Out of the VIP in the middle of a restart is not drained: it will be back in a minute."""
+    made = plan(job(*steps), targets=("w1",), least=0, w1={**seen, "lock": lock(out=True)})
+    assert (codes(made), made.skipped) == (["locked"], ())
+    over = plan(job(*steps), targets=("w1",), least=0, w1={**seen, "lock": lock(left=-1.0)})
+    assert (codes(over), over.skipped) == ([], ("w1",))
+
+
 def test_a_procedure_that_takes_a_host_out_to_put_it_back_is_not_done_before_it_began() -> None:
     assert plan(job("drain", "settle", "undrain"), ("w1",)).order == ("w1",)
     assert plan(job("drain", "start", "undrain"), ("w1",)).order == ("w1",)
