@@ -27,6 +27,7 @@ from engine.model import (
     StatusReport,
     WorkerRecord,
 )
+from engine.params import snake
 from engine.runtime import Runtime
 from engine.states import CLIENT, CLIENT_LETTER, CLIENT_WORD, SERVER, SERVER_LETTER, SERVER_WORD
 
@@ -179,9 +180,11 @@ def _by_pair(rt: Runtime, key: str, value: str) -> list[Node]:
 
 
 def _pair_pattern(key: str, value: str) -> str:
-    """`key=value` anywhere in the JSON text of a subject, the value as a string or as it stands."""
+    """`key=value` anywhere in the JSON text of a subject, the value as a string or as it stands. The key may be said in
+    camelCase: subjects are kept in snake_case."""
     plain = re.escape(_ascii(value))
-    return rf'"{re.escape(_ascii(key))}":("{re.escape(text(value)[1:-1])}"|{plain}(?=[,}}\]]))'
+    keys = "|".join(re.escape(_ascii(name)) for name in dict.fromkeys((key, snake(key))))
+    return rf'"(?:{keys})":("{re.escape(text(value)[1:-1])}"|{plain}(?=[,}}\]]))'
 
 
 def _ascii(piece: str) -> str:

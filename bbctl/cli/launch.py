@@ -42,9 +42,10 @@ def start(
       bbctl wf start report --subject '"2026-11"' --client accounting
     """
     from engine import present, workflows
+    from engine.params import snake_keys
 
     call: Call = ctx.obj
-    about = read_json("--subject", subject)
+    about = snake_keys(read_json("--subject", subject))  # as the HTTP API keeps them
     for what, words in (("NAME", name), ("--decider", decider), ("--signal", signal)):
         as_text(what, words)
     if data is not None and signal is None:

@@ -316,6 +316,16 @@ def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> Non
         assert "Traceback" not in said.err
 
 
+def test_a_subject_in_camel_case_is_kept_as_the_http_api_keeps_it_and_found_either_way(desk: Desk) -> None:
+    made = desk.bbctl(
+        "wf", "start", "vat", "--subject", '{"invoiceId": 4711, "lines": [{"vatRate": 19}]}', "-o", "json"
+    )
+    assert made.json["subject"] == {"invoice_id": 4711, "lines": [{"vat_rate": 19}]}
+    for pair in ("invoiceId=4711", "invoice_id=4711", "vatRate=19"):
+        assert desk.bbctl("wf", "why", pair, "-o", "json").json["workflow"] == made.json["id"]
+        assert desk.bbctl("wf", "list", "--subject", pair, "-o", "name").out.split() == [made.json["id"]]
+
+
 def test_a_refusal_names_its_target_and_what_to_type_next(desk: Desk) -> None:
     b = desk.builder()
     failed(b)
