@@ -37,6 +37,7 @@ def host(one: Shop) -> Member:
         member.down()
         wait_for(lambda: member.pid is None, "its process to end")
         member.up()
+    (member.folder / "pid").write_text(f"{member.pid}\n")
     member.heartbeat.touch()
     (member.folder / "events").write_text("")
     return member
@@ -92,6 +93,8 @@ def test_a_child_that_outlives_the_kill_of_its_wrapper_is_no_new_process(one: Sh
     wrapper, child = wait_for(lambda: len(found := sorted(processes(f"-c {host.instance}"))) == 2 and found, "the two")
     host.flag("hang")
     host.flag("wrapped", on=False)
+    one.changes = {"stop_timeout": "2s"}  # the wrapper is deaf to TERM, and its child gets none
+    one.write()
     failed = one.change("restart", "h1")
     row = failed.record["hosts"][0]
     assert (failed.code, failed.steps()["kill"], row["killed_pid"], row["vip"]) == (1, "failed", wrapper, "out"), failed
@@ -268,7 +271,7 @@ def test_a_pid_file_that_comes_late_and_goes_early_is_no_second_opinion(one: Sho
     finally:
         host.script.write_text(text)
     assert (said.code, said.record["hosts"][0]["killed_pid"]) == (0, pid), said
-    (host.folder / "pid").write_text("1\n")
+    (host.folder / "pid").write_text("4194399\n")
     refused = one.change("restart", "h1")
     assert (refused.code, refused.record["error"]["code"]) == (3, "ambiguous")
     assert str(host.pid) in refused.record["error"]["message"]
