@@ -60,7 +60,8 @@ def show(ctx: typer.Context, run: RunId, watch: Watch = False) -> None:
         if not call.json:
             call.show(journal.as_json(record), lambda: render.result(record, drawn=False, next=next_for(record)))
         return
-    call.show(journal.as_json(record), lambda: render.show(record, next=next_for(record)))
+    next = next_for(record)
+    call.show({**journal.as_json(record), "next": next}, lambda: render.show(record, next=next))
 
 
 def _follow(call: Call, record: RunRecord) -> RunRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from tests.integration.sshd import wait_for
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     with shop(tmp_path_factory.mktemp("far")) as made:
+        made.changes = {"hang": {"after": "stopp?ing hornetq", "within": "60s"}, "stop_timeout": "60s"}
         yield made
 
 
@@ -40,14 +40,16 @@ def name_store(made: Shop, url: str) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "stores": {"mongo": url}}))
 
 
-def known_there(made: Shop, run: str, home: str, **wanted: Any) -> Said:
-    """What another home tells of a run, once it tells what is wanted."""
+def known_there(made: Shop, run: str, home: str, outcome: str, step: str | None = None) -> Said:
+    """What another home tells of a run, once it tells this outcome, and this step of its host."""
 
     def look() -> Said | None:
         said = made.bbctl("runs", "show", run, "-o", "json", home=home)
-        return said if said.code == 0 and all(said.record.get(k) == v for k, v in wanted.items()) else None
+        if said.code or said.record["outcome"] != outcome:
+            return None
+        return said if step in (None, said.record["hosts"][0]["step"]) else None
 
-    return wait_for(look, f"{wanted} of {run} to be known elsewhere", 60)
+    return wait_for(look, f"{run} to be known elsewhere as {outcome}", 60)
 
 
 def test_a_run_made_elsewhere_is_told_with_its_steps_and_belongs_to_its_machine(far: Shop, tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_a_run_made_elsewhere_is_told_with_its_steps_and_belongs_to_its_machine(
     assert made.code == 0, made
     run = made.record["run"]
     told = known_there(far, run, here, outcome="done")
-    assert {**told.record, "elsewhere": None} == made.record
+    assert {**told.record, "elsewhere": None, "next": None} == {**made.record, "next": None}
     assert told.record["elsewhere"]["home"] == there
     assert [r["run"] for r in json.loads(far.bbctl("runs", "list", "-o", "json", home=here).out)] == [run]
     assert [r["run"] for r in json.loads(far.bbctl("timeline", "-o", "json", home=here).out)] == [run]
@@ -74,15 +76,19 @@ def test_a_run_that_is_killed_elsewhere_is_told_as_under_way_and_then_as_cut_off
     proc = far.popen("restart", "h1", "--yes", home=there)
     assert kill_at(proc, far, "stop", 0, home=there)
     run = far.runs(there)[-1].name
-    live = known_there(far, run[:5], here, outcome="running")
-    assert live.outcomes == {"h1": "running"}
+    assert known_there(far, run[:5], here, outcome="running", step="stop").outcomes == {"h1": "running"}
+    watch = far.popen("runs", "show", run, "-w", "-o", "json", home=here)
+    assert watch.stdout is not None
+    assert json.loads(watch.stdout.readline())["outcome"] == "running"
     proc.kill()
     finish(proc)
+    *_, last = finish(watch).out.splitlines()
+    assert json.loads(last)["outcome"] == "interrupted"
     cut = known_there(far, run, here, outcome="interrupted")
     assert (cut.outcomes, cut.record["hosts"][0]["vip"]) == ({"h1": "interrupted"}, "out")
     text = far.bbctl("runs", "show", run, home=here).out
-    machine = cut.record["elsewhere"]["machine"]
-    assert f"on {machine}: BBCTL_HOME={there} bbctl runs resume {run} · bbctl unlock h1" in text, text
+    way = f"on {cut.record['elsewhere']['machine']}: BBCTL_HOME={there} bbctl runs resume {run} · bbctl unlock h1"
+    assert (cut.record["next"], way in text) == (way, True), text
     far.members[0].flag("hang", on=False)
     assert far.change("runs", "resume", run, home=there).outcomes == {"h1": "restarted"}
     assert known_there(far, run, here, outcome="done").outcomes == {"h1": "restarted"}
