@@ -252,7 +252,7 @@ def next_for(record: RunRecord) -> str | None:
     if where := record.elsewhere:
         free = f" · bbctl unlock {','.join(short)}" if (short := _cut_short(record)) else ""
         home = f"BBCTL_HOME={shlex.quote(where.home)} " if where.home else ""
-        return f"on {where.machine}: {home}bbctl runs resume {record.run}{free}"
+        return screen.safe(f"on {where.machine}: {home}bbctl runs resume {record.run}{free}")
     bad = [h.host.split(".", 1)[0] for h in record.hosts if h.outcome in ("failed", "interrupted")]
     look = f" · bbctl diagnose {','.join(bad)}" if bad else ""
     return f"bbctl runs resume {record.run}{look}"

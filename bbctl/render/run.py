@@ -201,12 +201,12 @@ def listing(rows: Sequence[RunRecord]) -> str | None:
             f" +{len(r.hosts) - 3}" if len(r.hosts) > 3 else ""
         )
         table.add_row(
-            r.run,
+            safe(r.run),
             clock(r.started),
-            r.kind,
+            safe(r.kind),
             Text(_heard(r), COLOUR.get(r.outcome, DIM)),
-            r.operator,
-            hosts,
+            safe(r.operator),
+            safe(hosts),
             safe(r.reason),
         )
     screen.draw(table)

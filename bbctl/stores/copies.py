@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bbctl import audit
 from bbctl.errors import StoreDown
-from bbctl.model import Elsewhere, HostRecord, RunRecord, StepRecord
+from bbctl.model import Elsewhere, HostOutcome, HostRecord, RunOutcome, RunRecord, StepOutcome, StepRecord
 from bbctl.settings import Stores, machine
 from bbctl.stores import embedded
 from engine import errors
@@ -19,6 +20,7 @@ from engine.hostruns import Copy, HostRuns
 
 PATIENCE = 2.0  # seconds for one answer
 LIMIT = 500  # runs that a list takes in
+_OUTCOMES = {*get_args(RunOutcome), *get_args(HostOutcome), *get_args(StepOutcome)}
 
 
 def url_of(stores: Stores, home: Path) -> str | None:
@@ -78,14 +80,34 @@ def _records(copies: list[Copy]) -> list[RunRecord]:
 
 
 def _record(copy: Copy) -> RunRecord | None:
-    """The record out of a copy; None where a bbctl of another age wrote what cannot be understood."""
+    """The record out of a copy; None where what somebody else wrote there is no record that can be told."""
     where = Elsewhere(machine=copy.machine, home=copy.home, age=copy.age)
     try:
         said = json.loads(copy.record)
         rows = tuple(_row(row) for row in said.pop("hosts"))
-        return RunRecord(**{**_known(RunRecord, said), "hosts": rows, "elsewhere": where})
+        record = RunRecord(**{**_known(RunRecord, said), "hosts": rows, "elsewhere": where})
+        return record if record.run == copy.run and _sound(record) else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _sound(record: RunRecord) -> bool:
+    """Whether it holds what it should: its id becomes a part of commands to type."""
+    steps = [step for row in record.hosts for step in row.steps]
+    words = [
+        record.kind,
+        record.reason,
+        record.operator,
+        *(row.host for row in record.hosts),
+        *(s.detail for s in steps),
+    ]
+    numbers = [record.started, record.finished or 0.0, *(step.seconds for step in steps)]
+    return (
+        re.fullmatch(r"[\w.-]{1,64}", record.run) is not None
+        and all(isinstance(word, str) for word in words)
+        and all(isinstance(number, int | float) for number in numbers)
+        and {record.outcome, *(row.outcome for row in record.hosts), *(step.outcome for step in steps)} <= _OUTCOMES
+    )
 
 
 def _row(said: dict[str, Any]) -> HostRecord:
