@@ -39,7 +39,10 @@ def test_what_a_later_bbctl_adds_is_passed_over() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"run": "r-other"}, {"started": "yesterday"}, {"outcome": "fine"}, {"outcome": {}}, {"reason": None}, {"hosts": "all"}, {"hosts": [{}]}],
+    [
+        {"run": "r-other"}, {"started": "yesterday"}, {"outcome": "fine"}, {"outcome": {}}, {"reason": None},
+        {"hosts": "all"}, {"hosts": [{}]},
+    ],
 )  # fmt: skip
 def test_what_is_no_record_is_left_out(change: dict[str, Any]) -> None:
     assert told({**asdict(RECORD), **change}) is None
