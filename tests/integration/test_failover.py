@@ -6,12 +6,18 @@ same key. What was acknowledged is there afterwards, once.
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
+import socket
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +26,7 @@ from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.api_server import Answer, Engine, engine
 from tests.integration.engine_kit import at_rest, outcomes, shape, unrest
-from tests.integration.servers import Mongo, Redis, wait_for
+from tests.integration.servers import Mongo, Process, Redis, free_port, wait_for
 
 DEADLINE = 30.0  # the API's own for an answer
 CHILDREN = [
@@ -189,6 +195,110 @@ def test_a_fail_over_loses_and_doubles_nothing_that_was_acknowledged(
         callers.more()
     town.settle()
     assert max(town.answers) < DEADLINE
+
+
+PROXY = """global
+  stats socket {socket} mode 600 level admin
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout check 5s
+frontend f
+  bind 127.0.0.1:{port}
+  default_backend b
+backend b
+  option httpchk GET /heartbeat.txt
+  default-server inter 100ms fall 2 rise 1
+"""
+CROWD = 48
+"""More callers at once than one `serve` has threads: all may wait for a primary."""
+
+
+@contextmanager
+def balanced(town: Town, folder: Path) -> Iterator[Callable[[], dict[str, dict[str, str]]]]:
+    """The town's API as two `serve` behind a HAProxy that asks for their heartbeats; its counters of each, by name."""
+    direct, second = town.api.port, free_port()
+    child = town.api.start("serve", "--port", str(second))
+    town.api.port = second
+    wait_for("the second API", lambda: town.api.call("GET", "/heartbeat.txt", client=None).status == 200)
+    town.api.port = free_port()
+    lines = PROXY.format(socket=folder / "admin", port=town.api.port)
+    lines += "".join(f"  server h{place} 127.0.0.1:{port} check\n" for place, port in enumerate((direct, second)))
+    (folder / "haproxy.cfg").write_text(lines)
+    proxy = Process(["haproxy", "-db", "-f", str(folder / "haproxy.cfg")], folder / "haproxy.log")
+    proxy.start()
+
+    def counters() -> dict[str, dict[str, str]]:
+        data = b""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(10)
+            asking.connect(str(folder / "admin"))
+            asking.sendall(b"show stat\n")
+            while piece := asking.recv(65536):
+                data += piece
+        rows = csv.DictReader(io.StringIO(data.decode()[2:]))
+        return {row["svname"]: row for row in rows if row["pxname"] == "b"}
+
+    try:
+        wait_for("both to be asked", lambda: all(counters()[name]["check_code"] == "200" for name in ("h0", "h1")))
+        yield counters
+    finally:
+        proxy.kill()
+        town.api.port = direct
+        child.terminate()
+        child.wait(30)
+
+
+def without_a_majority(town: Town) -> None:
+    """Until a crowd, larger than the threads of both `serve`, has been told so."""
+    primary = town.mongo.primary()
+    gone = [node for index, node in enumerate(town.mongo.nodes) if index != primary]
+    for node in gone:
+        node.kill()
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(town.api.call("GET", f"/workflows/{town.made[0]}/tree", timeout=DEADLINE + 5).status)
+
+    crowd = [threading.Thread(target=ask) for _ in range(2 * CROWD)]
+    for caller in crowd:
+        caller.start()
+    wait_for("refusals", lambda: town.troubles or len(town.refused) >= 2, 90)
+    for caller in crowd:
+        caller.join()
+    for node in gone:
+        node.start()
+    assert len(answers) == 2 * CROWD
+    assert set(answers) <= {200, 503}
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([without_a_majority], id="short"),
+        pytest.param([kill_the_primary, without_a_majority, step_down] * 2, id="long", marks=pytest.mark.faults),
+    ],
+)
+def test_elections_and_a_lost_majority_take_no_host_out_of_its_vip(
+    town: Town, faults: list[Callable[[Town], None]], tmp_path: Path
+) -> None:
+    town.refused.clear()
+    with balanced(town, tmp_path) as counters:
+        with Callers(town) as callers:
+            for fault in faults:
+                callers.more()
+                fault(town)
+            callers.more()
+        town.settle()
+        seen = counters()
+    for name in ("h0", "h1"):
+        assert seen[name]["status"] == "UP"
+        assert (seen[name]["chkdown"], seen[name]["chkfail"]) == ("0", "0"), name
+        assert int(seen[name]["stot"]) > 0
+    assert all(answer.json["errorClass"] for answer in town.refused), "the answers are ours, none the VIP's own"
 
 
 # -- the majority --------------------------------------------------------------------------------------------------
