@@ -53,7 +53,10 @@ flock -w 10 9 || stop busy 'another step holds it for over 10 s'
 load
 """
 _PUT = r"""
-put() { { printf '%s\n' "$record" > "$lock.new" && mv -f -- "$lock.new" "$lock"; } || stop failed 'the record cannot be written'; }
+put() {
+  why=$({ printf '%s\n' "$record" | cat > "$lock.new" && mv -f -- "$lock.new" "$lock"; } 2>&1) ||
+    stop failed "the record cannot be written: ${why##*: }"
+}
 """
 
 

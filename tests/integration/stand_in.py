@@ -2,10 +2,12 @@
 
     stand_in.py FOLDER ADDRESS PORT org.jboss.Main -c INSTANCE
 
-Flags: deaf (to TERM), hang (after the HornetQ line), unhealthy, no-dump, deadlock. It ends with TERM, or when `end` appears.
+Flags: deaf (to TERM), hang (after the HornetQ line), unhealthy, flaps (every other answer), dies (behind its first good
+answer), no-dump, deadlock. It ends with TERM, or when `end` appears.
 """
 
 import http.server
+import itertools
 import os
 import pathlib
 import signal
@@ -16,6 +18,7 @@ import time
 FOLDER, ADDRESS, PORT = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 LOG = FOLDER / "server.log"
 asked = threading.Event()
+asks = itertools.count()
 
 
 def flag(name: str) -> bool:
@@ -35,12 +38,15 @@ def log(text: str) -> None:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        good = not flag("unhealthy")
+        good = not flag("unhealthy") and not (flag("flaps") and next(asks) % 2)
         body = f'{{"status": "{"OK" if good else "DOWN"}", "instance": "{sys.argv[-1]}"}}'.encode()
         self.send_response(200 if good else 503)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        if good and flag("dies"):
+            self.wfile.flush()
+            os._exit(7)
 
     def log_message(self, *args: object) -> None:
         pass

@@ -25,7 +25,10 @@ from tests.integration.shop import BBCTL, Said, finish
 from tests.integration.sshd import Farm, processes, wait_for
 
 USERS = {"ops": 61001, "jb": 61002, "locked": 61003}
-INSIDE = 'for f in passwd shadow group sudoers; do mount --bind "$0/$f" "/etc/$f" || exit; done; exec "$@"'
+INSIDE = """
+for f in passwd shadow group sudoers; do mount --bind "$0/$f" "/etc/$f" || exit; done
+mount -t tmpfs -o size=3m,mode=1777 none "${0%/*}/small" && exec "$@"
+"""
 INIT = """#!/bin/sh
 # init.sh start|stop: notes who called it.
 cd {folder} || exit 1
@@ -66,7 +69,7 @@ def can_be_made() -> str | None:
 
 @dataclass
 class TwoUsers:
-    """`ops` logs in, `jb` runs the service in `service`; `locked` may not log in."""
+    """`ops` logs in, `jb` runs the service in `service`; `locked` may not log in. `small` is a file system of 3 MiB."""
 
     folder: Path
     farm: Farm
@@ -104,8 +107,19 @@ class TwoUsers:
         """Written into the file that is mounted, not beside it."""
         (self.folder / "etc/sudoers").write_text("".join(f"{line}\n" for line in ("root ALL=(ALL) ALL", *lines)))
 
-    def write(self, drain: dict[str, Any] | None = None) -> None:
-        """Its scripts and the inventory; `drain`: how it leaves its VIP, where not by the heartbeat file."""
+    @property
+    def small(self) -> Path:
+        return self.folder / "small"
+
+    def ssh(self, line: str) -> tuple[str, ...]:
+        """The words that run a line of shell on the host, without bbctl."""
+        options = ("-F", "none", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.farm.known_hosts}")
+        where = ("-i", str(self.farm.key), "-p", str(self.farm.port), f"ops@{self.farm.addresses['h1']}")
+        return ("ssh", *options, *where, line)
+
+    def write(self, drain: dict[str, Any] | None = None, *, lock: str | None = None, **changes: Any) -> None:
+        """Its scripts and the inventory; `drain`: how it leaves its VIP, where not by the heartbeat file; `lock`: where
+        its lock is; `changes` of the service."""
         drain = drain or {"kind": "file", "path": str(self.heartbeat), "settle": "100ms"}
         for name, text in (("init.sh", INIT), ("service.sh", SERVICE)):
             path = self.service / name
@@ -116,17 +130,19 @@ class TwoUsers:
             "process": {"match": rf"org\.jboss\.Main -c {self.instance}", "user": "jb"},
             "log": f"{self.service}/server.log", "started": "Started in", "stopped": "JBoss .*stopped",
             "hang": {"after": "stopp?ing hornetq", "within": "500ms"}, "stop_timeout": "8s", "start_timeout": "20s",
-            "thread_dump": "sigquit",
+            "thread_dump": "sigquit", **changes,
         }  # fmt: skip
         ssh = {
             "user": "ops", "port": str(self.farm.port), "identity_file": str(self.farm.key),
-            "known_hosts": str(self.farm.known_hosts),
+            "known_hosts": str(self.farm.known_hosts), "connect_timeout": "20s",
         }  # fmt: skip
-        data = {
+        data: dict[str, Any] = {
             "site": "test", "ssh": ssh, "groups": {"all": {"hosts": "h1", "services": ["jboss"], "vip": "v"}},
             "hosts": {"h1": {"address": self.farm.addresses["h1"]}}, "services": {"jboss": service},
             "vips": {"v": {"drain": drain}},
         }  # fmt: skip
+        if lock:
+            data["lock"] = {"path": lock}
         inventory = self.folder / "inventory.yml"
         inventory.write_text(json.dumps(data, indent=1))
         inventory.chmod(0o600)
@@ -183,6 +199,7 @@ def two_users(net: int) -> Iterator[TwoUsers]:
     for user, uid in USERS.items():
         (folder / user).mkdir()
         os.chown(folder / user, uid, uid)
+    (folder / "small").mkdir()
     inside = ("unshare", "--mount", "sh", "-c", INSIDE, str(folder / "etc"))
     settings = "MaxStartups 200\nSetEnv LANG=C.UTF-8"  # each user has a home of its own
     farm = Farm(folder / "ssh", ("h1",), net=net, inside=inside, settings=settings)
