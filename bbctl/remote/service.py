@@ -19,7 +19,8 @@ from bbctl.remote.shell import as_user, join, quote
 SHOWN = 2000  # bytes from the end of a command's output that travel with every poll
 
 # $0: the base path, $1: the run. Its pid and start time say later that a process of this number is still this one.
-# The words of the command stand in a file: on the wrapper's command line they might pass for the service itself.
+# The words of the command stand in a file: on the wrapper's command line they might pass for the service itself. On the
+# launching shell's they are spelt in octal: a stop command like `pkill -f org.jboss.Main` must not find its own words.
 _WRAP = r"""
 base=$0 run=$1
 ticks=$(stat=$(cat /proc/$$/stat); stat=${stat##*") "}; set -f; set -- $stat; echo "${20}")
@@ -36,7 +37,7 @@ base={folder}
 mkdir -p -m 700 -- "$base" || exit 1
 base="$base"/{name}
 rm -f -- "$base.pid" "$base.exit" "$base.out" "$base.new"
-printf '%s\n' {text} > "$base.sh" || exit 1
+printf %b {text} > "$base.sh" || exit 1
 umask 022
 case $(setsid --help 2>&1) in
   *--fork*) setsid --fork /bin/sh -c {wrap} "$base" {run} > /dev/null 2>&1 < /dev/null || exit 1;;
@@ -128,9 +129,11 @@ def words(argv: Sequence[str], run_as: str | None) -> tuple[str, ...]:
 
 def launch(lock: Lock, name: str, argv: Sequence[str], *, run: str, run_as: str | None) -> str:
     """Shell text that starts a command of this run and does not wait for its end. `name`: service and verb, as in `jboss.start`."""
+    line = join(words(argv, run_as)).encode() + b"\n"
     return _LAUNCH.format(
-        folder=_folder(lock), name=quote(name), wrap=quote(_WRAP), run=quote(run), text=quote(join(words(argv, run_as)))
-    )
+        folder=_folder(lock), name=quote(name), wrap=quote(_WRAP), run=quote(run),
+        text=quote("".join(f"\\0{byte:03o}" for byte in line)),
+    )  # fmt: skip
 
 
 def poll(lock: Lock, name: str, *, run: str) -> str:

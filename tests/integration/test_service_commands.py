@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -45,7 +46,7 @@ def ended(home: Path) -> Command:
 
 
 def test_words_arrive_as_they_are_and_the_exit_is_kept(home: Path) -> None:
-    word = "a b; $(touch canary) 'c' \"d\" \\ *"
+    word = "a b; $(touch canary) 'c' \"d\" \\ * 100 %s \\n é€"
     assert launch(home, "/bin/sh", "-c", 'printf "%s\n" "$1"; exit 5', "sh", word).startswith(b"launched")
     done = ended(home)
     assert (done.state, done.exit, done.failed, done.last_line) == ("exit", 5, True, word)
@@ -59,6 +60,17 @@ def test_a_script_whose_child_keeps_its_output_open_is_not_waited_for_and_its_ch
     assert (done.state, done.exit, done.failed) == ("exit", 0, False)
     child = wait_for(lambda: [p for p in processes(str(home)) if b"time.sleep" in cmdline(p)], "the child")
     assert os.getsid(child[0]) != os.getsid(0), "it would end with our session"
+
+
+def test_a_stop_command_that_searches_command_lines_does_not_find_its_own_launcher(home: Path) -> None:
+    code = f"import time; time.sleep(60)  # the service of {home}"
+    service_ = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        assert launch(home, "pkill", "-f", f"the service of {home}").startswith(b"launched")
+        assert (ended(home).exit, service_.wait(30)) == (0, -signal.SIGTERM)
+    finally:
+        service_.kill()
+        service_.wait()
 
 
 def test_what_another_run_launched_is_none_of_ours(home: Path) -> None:
