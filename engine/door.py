@@ -81,6 +81,7 @@ def add(
         after = node.copy()
         if after.ss == "sent_to_client":
             events.delivered(after, ctx)
+        events.heard(after, ctx)
         after.gen = after.gen or token()
         running = after.ss == "processing_children"
         if running:

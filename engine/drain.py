@@ -320,7 +320,11 @@ class Drain:
             return []
         try:
             revs = self.rt.store.revs([one.id for one in landed])
-            self._answered_late([one for one in landed if one.what == "post" and revs.get(one.id) != one.rev])
+            overtaken = [one for one in landed if revs.get(one.id) != one.rev]
+            self._answered_late([one for one in overtaken if one.what == "post"])
+            for one in overtaken:
+                if one.what == "notify" and one.ok and one.id in revs:
+                    door.act(self.rt, one.id, partial(self.flights.conclude_told, one), check=partial(_there, one.id))
         except EngineError:
             self.flights.again(landed)
             raise

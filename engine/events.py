@@ -33,6 +33,9 @@ DO_ORDER = (
 CLOCK_SLACK = 20
 """Milliseconds: what is due at once is stamped a little early, lest a claim by a clock slightly behind miss it."""
 
+HEARD = 45_000
+"""Milliseconds: longer than a post may last."""
+
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 SERVER_ERROR = "Server Error"
 CLIENT_ERROR = "Client Error"
@@ -196,7 +199,7 @@ def completed(node: Node, ctx: Context, response: str | None = None, move: str =
     """The client is done with it; without children and links it is complete at once."""
     _move(node, ctx, move, response)
     node.complete_by = None
-    done(node, "post", "timeout")
+    done(node, "post", "timeout", "notify")  # what has gone on needs nobody to be told that it stands
     if node.last is None and not node.links:
         finish(node, ctx)
         return
@@ -231,7 +234,7 @@ def shut_down(node: Node, ctx: Context, response: str | None = None) -> None:
     """As completed; what comes after a blocking one will not run."""
     _move(node, ctx, "shutdown", response)
     node.complete_by = None
-    done(node, "post", "timeout")
+    done(node, "post", "timeout", "notify")
     if node.mode == "blocking":
         owe(node, "cut")
     if node.last is not None:
@@ -293,7 +296,7 @@ def retry(node: Node, ctx: Context) -> None:
         _move(node, ctx, "ready")
     node.attempt += 1
     node.gen = node.look = node.fires_at = node.complete_by = node.parked = None
-    done(node, "retry", "post", "timeout", "start", "mark", "cut")
+    done(node, "retry", "post", "timeout", "start", "mark", "cut", "notify")
     if node.last is not None:
         owe(node, "prune")
     owe(node, "tell", [node.parent])
@@ -334,6 +337,13 @@ def poisoned(node: Node, ctx: Context, reason: str) -> None:
 def park_for_good(node: Node, reason: str) -> None:
     """Nothing more is done about it until a person has looked."""
     node.parked = reason
+
+
+def heard(node: Node, ctx: Context) -> None:
+    """Its client is at work on it, perhaps inside its notification: not to be notified again before that would be over."""
+    arg = (node.do or {}).get("notify")
+    if arg:
+        owe(node, "notify", {**arg, "at": max(arg["at"], ctx.now + HEARD)})
 
 
 def notify_failed(node: Node, ctx: Context) -> None:

@@ -145,15 +145,14 @@ class Flights:
         if not url:
             return lambda: Answer(200)
         body = present.notification(node, root, message=arg["message"], error=error)
-        return lambda: self._post(client, url, node, body, notification=True)
+        return lambda: self._post(client, url, node, body)
 
-    def _post(self, client: ClientRecord, url: str, node: Node, body: object, *, notification: bool = False) -> Answer:
-        key = f"{node._id}:{node.attempt}"
+    def _post(self, client: ClientRecord, url: str, node: Node, body: object) -> Answer:
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": "backbeat",
-            "Idempotency-Key": f"{key}:notification" if notification else key,
+            "Idempotency-Key": f"{node._id}:{node.attempt}",  # of each endpoint: a notification bears its attempt's too
             "X-Backbeat-Attempt": str(node.attempt),
         }
         text = json.dumps(body, separators=(",", ":")).encode()
@@ -186,6 +185,13 @@ class Flights:
         if one.result.late:
             return False
         self.conclude_post(after, one, ctx)
+        return True
+
+    def conclude_told(self, one: Landed, after: Node, ctx: Context) -> bool:
+        """Its client was notified, and has called us meanwhile. False: there is nothing to change."""
+        if after.attempt != one.attempt or "notify" not in (after.do or {}):
+            return False
+        events.done(after, "notify")
         return True
 
     def close(self) -> None:

@@ -202,6 +202,53 @@ def test_a_notification_tells_the_error_of_the_last_attempt_and_of_no_other(
     house.says(node, "errored", response=response)
     (said,) = wait_for("the notification", lambda: [p for p in house.stub.posts if p.path == "/notification"])
     assert said.body["error"] == told
+    assert (said.key, said.headers["x-backbeat-attempt"]) == (f"{node}:2", "2")
+
+
+@pytest.mark.parametrize("word", ["resolved", "shutdown", "restart", "decisions"])
+def test_a_client_that_rescues_inside_its_notification_is_told_once(build: Build, word: str) -> None:
+    def answer(post: Post) -> int:
+        if post.path == "/notification":
+            node = post.body["activity"]["id"]
+            if word == "restart":
+                workflows.retry_now(house.rt, house.me, node)
+            elif word == "decisions":
+                workflows.add_children(house.rt, house.me, node, [act("later")])
+            else:
+                house.says(node, word)
+        return 200
+
+    house = build(answer)
+    node = house.signal(house.workflow(), retry=0)
+    house.says(node, "errored")
+    if word in ("resolved", "shutdown"):
+        house.reaches(node, "complete", word)
+    if word == "restart":
+        house.sent(node, 2)
+
+    def nothing_owed() -> bool:
+        stored = house.rt.store.node(node)
+        return stored is not None and "notify" not in (stored.do or {}) and stored.by is None
+
+    wait_for("nobody to be told any more", nothing_owed)
+    assert [p.path for p in house.stub.posts].count("/notification") == 1
+
+
+@pytest.mark.parametrize("word", ["resolved", "restart"])
+def test_what_has_gone_on_is_no_longer_told_to_need_a_person(build: Build, word: str) -> None:
+    house = build(lambda post: 500 if post.path == "/notification" else 200)
+    node = house.signal(house.workflow(), retry=0)
+    house.says(node, "errored")
+    wait_for("a notification that fails", lambda: any(p.path == "/notification" for p in house.stub.posts))
+    if word == "resolved":
+        house.says(node, "resolved")
+        house.reaches(node, "complete", "resolved")
+    else:
+        workflows.retry_now(house.rt, house.me, node)
+        house.sent(node, 2)
+    stored = house.rt.store.node(node)
+    assert stored is not None
+    assert "notify" not in (stored.do or {})
 
 
 def test_a_slow_notification_endpoint_holds_up_nothing(build: Build) -> None:
