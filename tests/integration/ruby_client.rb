@@ -9,7 +9,8 @@ require "net/http"
 require "socket"
 
 BASE, CLIENT_ID, TOKEN, PORT = URI(ARGV[0]), ARGV[1], ARGV[2], Integer(ARGV[3])
-STEPS = %w[collect compute send].freeze
+COUNT = Integer(ARGV[4] || 1)
+STEPS = %w[collect compute send archive].freeze
 
 $seen = Queue.new
 $failed = {}
@@ -46,11 +47,17 @@ def work(node)
     $failed[node["id"]] = true
     return status(node["id"], "errored", { error: { code: -32_000, message: "not yet", data: { tries: 1 } } })
   end
-  return status(node["id"], "errored", { error: { message: "never" } }) if node["name"] == "send"
+  return status(node["id"], "errored", { error: { message: "never" } }) if %w[send archive].include?(node["name"])
 
   raise "data changed on its way" unless node["clientData"]["params"] == [{ "lastName" => "Ødegård", "a.b" => { "$set" => 2**70 } }]
 
-  status(node["id"], "completed", { jsonrpc: "2.0", result: node["name"], id: nil })
+  done = -> { status(node["id"], "completed", { jsonrpc: "2.0", result: node["name"], id: nil }) }
+  node["name"] == "collect" ? Thread.new { sleep 0.05; done.call } : done.call
+end
+
+def rescued(node)
+  word = node["name"] == "send" ? "resolved" : "shutdown"
+  status(node["id"], word, { result: "by the rescue handler" })
 end
 
 def answer(path, body)
@@ -58,7 +65,7 @@ def answer(path, body)
   case path
   when "/decision" then decide(body["decision"])
   when "/activity" then work(body["activity"])
-  when "/notification" then status(body["activity"]["id"], "resolved", { result: "by the rescue handler" })
+  when "/notification" then rescued(body["activity"])
   end
 end
 
@@ -80,29 +87,46 @@ end
 server = TCPServer.new("127.0.0.1", PORT)
 Thread.new { loop { Thread.new(server.accept) { |socket| serve(socket) } } }
 
-subject = JSON.generate({ invoice: 4711, merchant: "A & B <c>" })
-lookup = "/v2/workflows?" + URI.encode_www_form(subject: subject, decider: "Decider", workflow_type: "vat")
-first, = call("Get", lookup)
-made = 2.times.map do
-  call("Post", "/v2/workflows", { workflow_type: "vat", subject: subject, decider: "Decider" })
+def begin_workflow(place)
+  facts = { invoice: 4711 + place, merchant: "A & B <c>" }
+  subject = JSON.generate(facts)
+  unencoded = facts.map { |key, value| ["subject[#{key}]", value] }
+  lookups = [unencoded, [[:subject, subject]]].map do |parts|
+    "/v2/workflows?" + URI.encode_www_form(parts + [[:decider, "Decider"], [:workflow_type, "vat"]])
+  end
+  before = lookups.map { |path| call("Get", path)[0] }
+  made = 2.times.map { call("Post", "/v2/workflows", { workflow_type: "vat", subject: subject, decider: "Decider" }) }
+  workflow = made[0][1]
+  after = lookups.map { |path| call("Get", path) }
+  signalled, = call("Post", "/v2/workflows/#{workflow["id"]}/signal/start",
+                    { options: { client_data: { name: "start", params: [] }, metadata: { version: "v2" } } })
+  { id: workflow["id"], before: before, after: after.map(&:first), created: made.map(&:first),
+    one: made.map { |m| m[1]["id"] }.uniq.size == 1, found: after[1][1]["id"] == workflow["id"],
+    subject: workflow["subject"] == subject, signalled: signalled }
 end
-again, found = call("Get", lookup)
-workflow = made[0][1]
-signalled, = call("Post", "/v2/workflows/#{workflow["id"]}/signal/start",
-                  { options: { client_data: { name: "start", params: [] }, metadata: { version: "v2" } } })
 
-tree = nil
-600.times do
-  _, tree = call("Get", "/v2/workflows/#{workflow["id"]}/tree")
-  break if tree["children"].any? && tree["children"].all? { |child| child["currentServerStatus"] == "complete" }
+def tree_of(id)
+  call("Get", "/v2/workflows/#{id}/tree")[1]
+end
 
-  sleep 0.05
+begun = COUNT.times.map { |place| begin_workflow(place) }
+limit = Process.clock_gettime(Process::CLOCK_MONOTONIC) + 150
+trees = begun.map do |workflow|
+  tree = nil
+  while Process.clock_gettime(Process::CLOCK_MONOTONIC) < limit
+    tree = tree_of(workflow[:id])
+    break if tree["children"].any? && tree["children"].all? { |child| child["currentServerStatus"] == "complete" }
+
+    sleep 0.05
+  end
+  tree
 end
 
 puts JSON.generate(
-  lookups: [first, again], created: made.map(&:first), one: made.map { |m| m[1]["id"] }.uniq.size == 1,
-  found: found["id"] == workflow["id"], subject: workflow["subject"], signalled: signalled,
-  signal: tree["children"].map { |child| [child["name"], child["currentServerStatus"]] },
-  steps: tree["children"][0]["children"].map { |child| [child["name"], child["currentClientStatus"]] },
+  begun: begun.map { |one| one.reject { |key, _| key == :id } }.uniq,
+  signals: trees.map { |tree| tree["children"].map { |child| [child["name"], child["currentServerStatus"]] } }.uniq,
+  steps: trees.map do |tree|
+    tree["children"][0]["children"].map { |child| %w[name currentServerStatus currentClientStatus].map { |key| child[key] } }
+  end.uniq,
   seen: Array.new($seen.size) { $seen.pop }
 )
