@@ -145,6 +145,8 @@ class _Saving:
         if not where:
             raise ValueError("no log is named that it would land in")
         before = self._tail(where, window=0)
+        if before.state == "denied":
+            raise ValueError(f"{where}, where it would land, may not be read")
         ask = process.signal(proc, "QUIT", become=process.become(self.host.ssh.user, proc))
         sent = process.understand_signal(self._change(process.if_heard(proc, ask)).stdout)
         if sent.outcome != "sent":

@@ -70,6 +70,7 @@ def check(
         *full,
         *([] if facts.vip != "unknown" or not _moves(job, service) else [f"the VIP's state: {facts.vip_error}"]),
         *wrong.values(),
+        *_unprovable(seen, service, job),
     ]
     proven = {"preflight": who(seen)}
     proven |= {n: _proof(n, service) for n in ("drain", "stop", "start") if n in answers and n not in wrong}
@@ -168,6 +169,13 @@ def _proof(name: str, service: Service) -> str:
     if name == "drain":
         return "its folder may be written to"
     return f"{join(service.stop if name == 'stop' else service.start)} is there and may be run"
+
+
+def _unprovable(seen: Seen, service: Service, job: Job) -> list[str]:
+    """A start that only the log can prove, and a log that may not be read: it would be called failed whatever it did."""
+    needed = service.started and job.procedure.has("started")
+    denied = seen.tail is not None and seen.tail.state == "denied"
+    return [f"the log {service.log} may not be read, so no start could be proven"] if needed and denied else []
 
 
 def _no_kill(answers: dict[str, str], target: Host, service: Service) -> str | None:

@@ -75,7 +75,10 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rules", RULES)
+SELDOM = ("none", "for another user")
+
+
+@pytest.mark.parametrize("rules", [pytest.param(r, marks=pytest.mark.faults if r in SELDOM else ()) for r in RULES])
 def test_where_sudo_would_not_run_the_commands_at_once_nothing_is_touched_and_the_cause_is_named(
     host: TwoUsers, rules: str
 ) -> None:
@@ -126,3 +129,16 @@ def test_a_process_of_another_user_is_killed_by_the_right_to_kill_alone(host: Tw
     row = json.loads(said.out)[0]
     assert (said.code, row["outcome"], row["pid"]) == (0, "ended", before), said
     assert host.pid is None
+
+
+def test_a_log_that_may_not_be_read_is_found_before_a_start_that_only_it_could_prove(host: TwoUsers) -> None:
+    log, before = host.service / "server.log", host.pid
+    log.chmod(0o600)
+    try:
+        said, threads = host.change("restart", "h1"), host.bbctl("threads", "h1")
+    finally:
+        log.chmod(0o644)
+    assert (said.code, said.outcomes, said.steps()["preflight"]) == (1, {"h1": "failed"}, "failed"), said
+    assert f"the log {log} may not be read" in detail(said, "preflight")
+    assert (host.calls, host.pid, host.heartbeat.exists()) == ([], before, True)
+    assert f"{log}, where it would land, may not be read" in json.loads(threads.out)[0]["error"]
