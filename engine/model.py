@@ -222,10 +222,6 @@ class Search:
     page: int = 1
     last_id: str | None = None
 
-    @property
-    def empty(self) -> bool:
-        return all(v is None for v in (self.name, self.text, self.status, self.past_status, self.since, self.until))
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRecord:

@@ -297,8 +297,8 @@ def _pair_of(status: str) -> str:
 
 
 def search_workflows(rt: Runtime, client: str | None, wanted: Search) -> list[Node]:
-    """Newest first; only workflows that have a node; [] for a search without filters."""
-    return [] if wanted.empty else _workflows(rt, client, wanted, {"last": {"$gt": 0}})
+    """Newest first; only workflows that have a node."""
+    return _workflows(rt, client, wanted, {"last": {"$gt": 0}})
 
 
 def list_workflows(
@@ -340,8 +340,6 @@ def _workflows(rt: Runtime, client: str | None, wanted: Search, more: Mapping[st
 
 def search_activities(rt: Runtime, client: str | None, wanted: Search) -> list[Found]:
     """Newest first."""
-    if wanted.empty:
-        return []
     query = {**_base(client, "node", wanted, "meta"), **_when(wanted)}
     skip = (wanted.page - 1) * wanted.per_page
     found = rt.store.find(query, sort="_id", newest=True, limit=wanted.per_page, skip=skip)

@@ -178,6 +178,17 @@ def test_a_workflow_is_found_by_its_subject(api: Engine, subject: object) -> Non
     assert api.call("GET", "/workflows?" + urlencode({"subject": text, "decider": "E", "name": name})).status == 404
 
 
+def test_a_search_with_a_page_and_nothing_else_finds_the_newest_and_one_without_a_word_nothing(api: Engine) -> None:
+    made = [api.workflow() for _ in range(3)]
+    nodes = [api.signal(workflow) for workflow in made]
+    for path, wanted in (("/workflows/search", made), ("/activities/search", nodes)):
+        first = api.call("GET", f"{path}?per_page=2").json
+        assert [one["id"] for one in first] == wanted[:0:-1]
+        assert api.call("GET", f"{path}?perPage=1&lastId={wanted[1]}").json[0]["id"] == wanted[0]
+        assert api.call("GET", path).json == []
+        assert api.call("GET", f"{path}?name=&per_page=").json == []
+
+
 # -- keys and attempts -------------------------------------------------------------------------------------------
 
 
