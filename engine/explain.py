@@ -17,7 +17,7 @@ from engine.model import Node, StatusReport, WorkerRecord
 from engine.present import time
 from engine.rows import ROWS, Row, Verdict, first, matches
 from engine.runtime import Runtime
-from engine.scene import Scene, active, chain, since_when, waits_for
+from engine.scene import Scene, active, chain, paused_by, since_when, waits_for
 from engine.states import CLIENT_LETTER, FINAL_CLIENT, SERVER_LETTER
 from engine.wording import Option, Telling, Usual
 
@@ -82,6 +82,10 @@ class Answer:
     @property
     def reasons(self) -> tuple[Reason, ...]:
         return self.causes + self.followers
+
+    @property
+    def paused_by(self) -> str | None:
+        return paused_by(self.scene, self.root)
 
     def as_json(self) -> dict[str, Any]:
         return {

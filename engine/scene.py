@@ -191,6 +191,13 @@ def paused(scene: Scene, node: Node) -> bool:
     return root is not None and root.paused is not None
 
 
+def paused_by(scene: Scene, root: Node | None) -> str | None:
+    """Who paused a workflow: an operator, or a client by its name."""
+    by = (root.paused or {}).get("by") if root is not None else None
+    client = (scene.clients or {}).get(by) if by else None
+    return client.name if client else by or None
+
+
 def waits_for(scene: Scene, node: Node) -> list[Node]:
     """The nodes whose end, or whose client, this one waits for; empty where it waits for nobody else."""
     if not active(node):

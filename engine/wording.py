@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.model import Node
 from engine.rows import Row, elder_twin, left_after_shutdown
-from engine.scene import Scene, owes, refused_completion, since_when, unfinished
+from engine.scene import Scene, owes, paused_by, refused_completion, since_when, unfinished
 from engine.states import CLIENT_LETTER
 
 SHOWN = 3  # names in a list, before "and 7 more"
@@ -147,8 +147,8 @@ def _deciding(t: Telling) -> str:
 
 def _paused(t: Telling) -> str:
     root = t.scene.root(t.node)
-    by = (root.paused or {}) if root else {}
-    return f"paused by {by.get('by') or 'nobody known'} since {clock(by.get('at'), t.scene.now)}"
+    at = (root.paused or {}).get("at") if root else None
+    return f"paused by {paused_by(t.scene, root) or 'nobody known'} since {clock(at, t.scene.now)}"
 
 
 def _below(t: Telling) -> str:

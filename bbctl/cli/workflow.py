@@ -284,7 +284,7 @@ def _request(call: Call, rt: Runtime, node: Node) -> None:
     then.ss, then.cs = "sent_to_client", "received"
     value = {
         "node": node.id, "client": client.name if client else node.client, "url": endpoint,
-        "headers": {"Idempotency-Key": f"{node.id}:{node.attempt}", "X-Backbeat-Attempt": node.attempt},
+        "headers": {"Idempotency-Key": f"{node.id}:{node.attempt}", "X-Backbeat-Attempt": str(node.attempt)},
         "body": present.post(then, root, kind="decision" if decides else "activity"),
         "sent": present.time(at), "status": answered[2] if answered else None,
         "answer": _answer(node, at, answered),

@@ -82,7 +82,7 @@ def _head(answer: Answer) -> Text:
     line.append(f"  {safe(root.name)} {short(root)} {subject(root)} · {safe(answer.client)}", style="default")
     line.append(f" · started {clock(seconds(root.created))}, {age((now - root.created) / 1000)} ago", style="default")
     if root.paused:
-        line.append(f" · paused by {safe(str(root.paused.get('by')))}", style=BUSY)
+        line.append(f" · paused by {safe(answer.paused_by or 'nobody known')}", style=BUSY)
     if root.complete:
         line.append(" · closed", style=DIM)
     return line

@@ -116,6 +116,15 @@ def test_a_node_held_up_by_a_link_is_explained_by_the_linked_workflow(rt: Runtim
     assert answer.causes[0].node.id == blocker.id
 
 
+def test_a_workflow_paused_by_its_client_names_it(rt: Runtime) -> None:
+    b = building(rt)
+    b.root.paused = {"by": CLIENT, "at": b.then}
+    write(rt, b, b.node("paused/ready"))
+    answer = explain.why(rt, b.root, expected={})
+    assert answer.paused_by == "accounting"
+    assert answer.causes[0].because.startswith("paused by accounting since ")
+
+
 def test_workflows_that_wait_for_each_other_are_found_and_no_others_with_them(rt: Runtime) -> None:
     builders = [building(rt) for _ in range(5)]
     firsts = [b.parent(links=True) for b in builders]
