@@ -136,7 +136,11 @@ SERVICE = Record(
     keys={
         "start": Key(kind=ARGV, doc="starts it", sample=["/usr/local/etc/init.d/something_jboss", "start"]),
         "stop": Key(kind=ARGV, doc="stops it", sample=["/usr/local/etc/init.d/something_jboss", "stop"]),
-        "run_as": Key(kind=USER, doc="start and stop through `sudo -n -u` this user; default: the login user"),
+        "run_as": Key(
+            kind=USER,
+            doc="start and stop through `sudo -n -u` this user; NOPASSWD for these two and /bin/kill is enough; "
+            "default: the login user",
+        ),
         "process": Key(kind=PROCESS, doc="which process it is; nothing else is ever signalled"),
         "log": Key(kind=TEXT, doc="its log", sample="/var/groupon/jboss/accounting/logs/server.log"),
         "started": Key(kind=REGEX, doc="in the log: it has started", sample="Started in"),
