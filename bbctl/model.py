@@ -179,6 +179,11 @@ class Ran:
         return self.status == "ok"
 
     @property
+    def unanswered(self) -> bool:
+        """No login, or a connection that broke: whether it was run, and how it ended, is not known."""
+        return self.exit is None and self.signal is None and self.status in ("failed", "unreachable")
+
+    @property
     def out(self) -> str:
         return self.stdout.decode("utf-8", "replace")
 

@@ -78,7 +78,7 @@ def stop(w: Work, args: Args) -> Done:
         return skipped(f"already hung: {_last_word(seen)}")
     name = f"{w.service.name}.stop"
     if seen.command.state != "running":  # a resumed run may find its own stop command still at work
-        _launch(w, name, w.service.stop)
+        _launch(w, "stop", w.service.stop)
     began = w.now()
     while True:
         w.pause(LOOK)
@@ -183,7 +183,7 @@ def start(w: Work, args: Args) -> Done:
     if seen.command.state != "running":  # a resumed run may find its own start command still at work
         w.watch.begin_here()
         w.note(launched=True, mark=w.watch.place)
-        _launch(w, f"{w.service.name}.start", w.service.start)
+        _launch(w, "start", w.service.start)
     w.launched = True
     began = w.now()
     while True:
@@ -323,8 +323,11 @@ def out_again(w: Work) -> str:
     return "out of the VIP again"
 
 
-def _launch(w: Work, name: str, argv: tuple[str, ...]) -> None:
-    ran = w.act(commands.launch(w.host.lock, name, argv, run=w.journal.run, run_as=w.service.run_as))
+def _launch(w: Work, verb: str, argv: tuple[str, ...]) -> None:
+    name = f"{w.service.name}.{verb}"
+    ran = w.once(commands.launch(w.host.lock, name, argv, run=w.journal.run, run_as=w.service.run_as))
+    if ran.unanswered and w.look(verb).command.state != "none":
+        return  # it had begun when the connection broke
     if ran.status != "ok" or not ran.stdout.startswith(b"launched"):
         raise StepFailed(f"the command could not be launched: {ran.err.strip() or ran.out.strip() or ran.error}")
 

@@ -107,7 +107,16 @@ class Work:
     # -- changing
 
     def act(self, body: str, *, timeout: float = 15.0) -> Ran:
-        """Run a text that changes the host, in the same remote step that proves our lock. Raises LockLost."""
+        """Run a text that changes the host, in the same remote step that proves our lock. Raises LockLost.
+
+        A text may be run twice without harm: it is sent anew where the connection broke before its answer was here."""
+        until = self.now() + timeout
+        while (ran := self.once(body, timeout=timeout)).unanswered and self.now() < until:
+            self.pause(1.0)
+        return ran
+
+    def once(self, body: str, *, timeout: float = 15.0) -> Ran:
+        """`act` for a text that must not be run twice: whoever gets no answer has to look what became of it."""
         if self.halt.now.is_set():
             raise Cut
         return self.holding.run(self.host, body, timeout=self.limit(timeout))

@@ -221,13 +221,18 @@ class Proxy:
     `turn_away` connections get the words of an sshd over MaxStartups."""
 
     def __init__(self, to: tuple[str, int], *, turn_away: int = 0, address: str = "127.0.0.1") -> None:
-        self._to, self._turn_away, self.mode, self.seen = to, turn_away, "pass", 0
+        self._to, self._turn_away, self.mode, self.seen, self._open = to, turn_away, "pass", 0, 0
         self._conns: list[socket.socket] = []
         self._sock = socket.socket()
         self._sock.bind((address, 0))
         self.port = int(self._sock.getsockname()[1])
         self._sock.listen(64)
         threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def open(self) -> int:
+        """Connections that are being forwarded."""
+        return self._open
 
     def _serve(self) -> None:
         while True:
@@ -245,6 +250,7 @@ class Proxy:
             threading.Thread(target=self._pump, args=(conn,), daemon=True).start()
 
     def _pump(self, conn: socket.socket) -> None:
+        self._open += 1
         try:
             far = socket.create_connection(self._to)
             self._conns.append(far)
@@ -264,6 +270,7 @@ class Proxy:
             _end(conn)
             with suppress(UnboundLocalError):
                 _end(far)
+            self._open -= 1
 
     def close(self) -> None:
         self.mode = "cut"

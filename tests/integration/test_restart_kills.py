@@ -65,6 +65,36 @@ def test_a_run_killed_at_any_step_is_true_on_disk_and_is_completed_by_resume(
     assert member.pid not in (None, before)
 
 
+@pytest.mark.parametrize("step", ["drain", "start", "undrain"])
+def test_a_connection_that_breaks_for_a_moment_fails_no_run(two: Shop, step: str, tmp_path: Path) -> None:
+    """Cut as soon as the step is under way: whatever was sent then is done once, whether its answer came through or not."""
+    home, member = str(tmp_path / "home"), two.members[0]
+    broken = two.farm.proxy("h1.snc1")
+    data = json.loads((two.folder / "inventory.yml").read_text())
+    for row in data["hosts"].values():
+        row["vars"]["door"] = row["address"]
+    data["services"]["jboss"]["health"]["url"] = "http://{door}:{web}/health"
+    data["hosts"]["h1.snc1"] |= {"address": "127.0.0.1", "port": str(broken.port)}
+    known = tmp_path / "known_hosts"
+    lines = two.farm.known_hosts.read_text().splitlines()
+    key = next(line for line in lines if "h1.snc1" in line).split(" ", 1)[1]
+    known.write_text("\n".join([*lines, f"[127.0.0.1]:{broken.port} {key}"]) + "\n")
+    data["ssh"]["known_hosts"] = str(known)
+    (two.folder / "inventory.yml").write_text(json.dumps(data))
+    try:
+        proc = two.popen("restart", "h1", "--yes", "--reason", "test", "-o", "json", home=home)
+        wait_for(lambda: any(e.get("step") == step for e in two.events(home)), f"the step {step}", 60)
+        broken.mode = "cut"
+        wait_for(lambda: not broken.open, "every connection to break")
+        broken.mode = "pass"
+        said = finish(proc)
+    finally:
+        two.write()
+    assert (said.code, said.outcomes) == (0, {"h1": "restarted"}), said
+    assert member.calls == ["stop", "start"]
+    assert member.heartbeat.exists()
+
+
 def test_a_run_over_several_hosts_that_was_killed_goes_on_with_those_not_done(two: Shop, tmp_path: Path) -> None:
     home = str(tmp_path / "home")
     proc = two.popen("restart", "all", "--yes", "--reason", "test", home=home)
