@@ -77,7 +77,7 @@ def _host_down(case: Case) -> Iterator[Trouble]:
     f = case.seen.facts
     if f.status == "ok":
         return
-    next = f"bbctl hosts trust {case.host.short}" if f.status == "host-key" else f"bbctl ping {case.host.short}"
+    next = (f.next if f.status == "host-key" else None) or f"bbctl ping {case.host.short}"
     title = {"host-key": "its host key was refused", "timeout": "it does not answer"}.get(
         f.status, "it cannot be logged in to"
     )

@@ -82,7 +82,7 @@ def _ssh(hosts: Sequence[Host], logins: Mapping[str, Ran]) -> list[Checked]:
     for host in hosts:
         ran = logins[host.name]
         if not ran.ok:
-            way = f"bbctl hosts trust {host.name}" if ran.status == "host-key" else f"bbctl ping {host.name}"
+            way = (ran.next if ran.status == "host-key" else None) or f"bbctl ping {host.name}"
             found.append(
                 Checked(check="ssh", state="wrong", detail=f"{host.name}: {ran.status}: {ran.error}", next=way)
             )

@@ -94,7 +94,8 @@ class _Eye:
         try:
             session = self.transport.open(host)
         except NotLoggedIn as error:
-            return [Seen(host=host, service=s, facts=_blind(host, s, error.status, error.message)) for s in services]
+            facts = [_blind(host, s, error.status, error.message, error.next) for s in services]
+            return [Seen(host=host, service=s, facts=f) for s, f in zip(services, facts, strict=True)]
         marker = secrets.token_hex(8)
         sent = time.time()
         ran = session.run(script(together(_parts(host, services), marker=marker)), timeout=WITHIN, guard=True)
@@ -281,9 +282,9 @@ def _with_health(session: Session, seen: Seen, question: Health) -> Seen:
     return replace(seen, facts=facts, health_detail=asked.detail)
 
 
-def _blind(host: Host, service: Service, status: Any, error: str) -> Facts:
+def _blind(host: Host, service: Service, status: Any, error: str, next: str | None = None) -> Facts:
     where: VipState = "unknown" if service.vip is not None and service.vip.drain is not None else "none"
-    return Facts(host=host.name, service=service.name, status=status, error=error, vip=where)
+    return Facts(host=host.name, service=service.name, status=status, error=error, next=next, vip=where)
 
 
 def _unanswered(host: Host, service: Service, ran: Ran) -> Facts:

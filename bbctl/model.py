@@ -173,6 +173,7 @@ class Ran:
     error: str | None = None
     signal: str | None = None
     cut: int = 0  # bytes of output dropped because `keep` was reached
+    next: str | None = None  # what a login that failed says to type
 
     @property
     def ok(self) -> bool:
@@ -262,6 +263,7 @@ class Facts:
     service: str
     status: Status
     error: str | None = None
+    next: str | None = None  # what the failed login says to type
     process: ProcessState = "unknown"
     proc: Proc | None = None
     candidates: tuple[

@@ -166,9 +166,7 @@ def _refusals(plan: Plan, run: str) -> list[Refusal]:
 def _host_key(t: Target) -> Refusal | None:
     if t.facts.status != "host-key":
         return None
-    return Refusal(
-        code="host-key", host=t.name, message=f"{t.name}: {t.facts.error}", next=f"bbctl hosts trust {t.name}"
-    )
+    return Refusal(code="host-key", host=t.name, message=f"{t.name}: {t.facts.error}", next=t.facts.next)
 
 
 def _ambiguous(t: Target) -> Refusal | None:

@@ -89,7 +89,7 @@ class Transport:
         try:
             self.open(host)
         except NotLoggedIn as error:
-            return Ran(host=host.name, status=error.status, error=error.message, seconds=self._now() - began)
+            return _refused(host, error, self._now() - began)
         return Ran(host=host.name, status="ok", seconds=self._now() - began)
 
     def run(self, host: Host, command: str, *, timeout: float, **options: Any) -> Ran:
@@ -98,7 +98,7 @@ class Transport:
         try:
             session = self.open(host, within=timeout)
         except NotLoggedIn as error:
-            return Ran(host=host.name, status=error.status, error=error.message, seconds=self._now() - began)
+            return _refused(host, error, self._now() - began)
         ran = session.run(command, timeout=max(0.0, timeout - (self._now() - began)), **options)
         return replace(ran, seconds=self._now() - began)
 
@@ -238,3 +238,7 @@ class Transport:
             if path not in self._keys:
                 self._keys[path] = read_key(path)
             return self._keys[path]
+
+
+def _refused(host: Host, error: NotLoggedIn, seconds: float) -> Ran:
+    return Ran(host=host.name, status=error.status, error=error.message, next=error.next, seconds=seconds)

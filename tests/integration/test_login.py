@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bbctl.errors import ConfigError
+from bbctl.look import look
 from bbctl.model import Host
 from bbctl.ssh.transport import NotLoggedIn, Transport
 from tests.integration.sshd import Farm, farm, wait_for
@@ -111,8 +112,10 @@ def test_a_changed_host_key_is_refused_before_anything_is_sent(hosts: Farm, tmp_
     host = hosts.host("h1", known_hosts=own)
     error = refusal(hosts, host)
     with Transport(hosts.fleet(host)) as transport:
-        assert transport.run(host, "touch never", timeout=5).status == "host-key"
-    assert error.status == "host-key"
+        ran = transport.run(host, "touch never", timeout=5)
+        seen = look(transport, [host], known={"h1": host})[0]
+    assert (ran.status, seen.status, error.status) == ("host-key",) * 3
+    assert ran.next == seen.next == error.next
     assert error.message.count("SHA256:") == 2, "what it shows and what is known"
     assert "--replace" in str(error.next)
     assert (hosts.logins(), hosts.commands()) == (logins, commands)

@@ -64,9 +64,9 @@ def test_a_host_for_which_the_time_ran_out_is_unknown_and_wakes_nobody() -> None
     assert only.finding.title == "it was not looked at to the end"
 
 
-def test_a_refused_host_key_names_the_way_out() -> None:
-    (only,) = found(seen(status="host-key", error="changed"))
-    assert only.next == "bbctl hosts trust w2"
+def test_a_refused_host_key_names_the_way_out_that_its_login_named() -> None:
+    (only,) = found(seen(status="host-key", error="changed", next="bbctl hosts trust w2 --replace"))
+    assert only.next == "bbctl hosts trust w2 --replace"
 
 
 @pytest.mark.parametrize(
