@@ -40,6 +40,8 @@ log = logging.getLogger("engine.worker")
 DRAIN = "drain"
 LEASE = 60.0
 """Seconds one drain job lasts; RQ does its own housekeeping between two."""
+RQ_TIMEOUT = 1.0
+"""Seconds RQ may wait for one answer of Redis."""
 PLAIN = 2.0
 """Seconds of the plain loop before Redis is asked again."""
 BEAT = 2.0
@@ -80,14 +82,32 @@ class DrainJob(Job):
         self.webhooks = []
 
 
+class RedisLost(Exception):
+    """Not an error of Redis's library: at those RQ's loop would try again for ever, while nobody works."""
+
+
 class DrainWorker(SimpleWorker):
-    """RQ's worker without its signal handlers (ours are set) and without its alarm."""
+    """RQ's worker without its signal handlers (ours are set), without its alarm, and deaf to RQ's commands: nobody who
+    writes to Redis may end us, and a thread that listens would outlive the loss of Redis, one more each time."""
 
     death_penalty_class = NoPenalty
     job_class = DrainJob
 
     def _install_signal_handlers(self) -> None:
         return None
+
+    def subscribe(self) -> None:
+        return None
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        """As it is: RQ would have a frozen Redis hold us up for seven minutes a command."""
+        return connection
+
+    def heartbeat(self, *args: Any, **more: Any) -> None:
+        try:
+            super().heartbeat(*args, **more)
+        except redis.RedisError as error:
+            raise RedisLost(str(error)) from None
 
 
 class Loop:
@@ -205,22 +225,26 @@ class Loop:
         def drain() -> None:
             nonlocal ran
             ran = True
-            self.drain_for(LEASE, while_=lambda: self._rt.hints.ok)
+            try:
+                self.drain_for(LEASE, while_=lambda: self._rt.hints.ok)
+            except Exception:
+                log.exception("a defect in the drain")
 
         job_class = type("DrainJobHere", (DrainJob,), {"drain": staticmethod(drain)})
-        connection = connect(url, 0.5)
+        connection = connect(url, RQ_TIMEOUT)
         try:
             name = f"{self._rt.settings.prefix}-{self.id}"
             queue = Queue(
                 name, connection=connection, job_class=job_class, serializer="json", death_penalty_class=NoPenalty
             )
-            worker = DrainWorker([queue], name=name, connection=connection, job_class=job_class, serializer="json")
+            mine = f"{name}-{token()[:6]}"  # where Redis was lost for a while the name of before still stands there
+            worker = DrainWorker([queue], name=mine, connection=connection, job_class=job_class, serializer="json")
             worker.log_job_description = False
             queue.enqueue(DRAIN, job_timeout=-1, result_ttl=0, failure_ttl=1, description=DRAIN)
-            worker.work(burst=True, max_jobs=1, logging_level="WARNING")
+            worker.work(burst=True, max_jobs=1, logging_level="CRITICAL")
             queue.delete()
         except (redis.RedisError, OSError, ValueError) as error:
-            log.info("not inside RQ: %s", error)
+            log.warning("Redis is lost: %s; work goes on without it", error)
         finally:
             connection.close()
         return ran
@@ -239,7 +263,7 @@ def main() -> None:
         return
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(process)d %(message)s")
     logging.getLogger("engine").setLevel(told.get("log", "INFO"))
-    logging.getLogger("rq").setLevel(logging.ERROR)
+    logging.getLogger("rq").setLevel(logging.CRITICAL)  # a lost Redis is told by us, in a line
     sys.path.insert(0, os.getcwd())
     for module in told["modules"]:
         importlib.import_module(module)

@@ -141,12 +141,16 @@ def test_with_redis_gone_the_work_goes_on_and_comes_back_to_rq_afterwards(
     made = town.work_through(total, seconds, nothing, 1e9)
     assert town.prove(made) == 0
     town.redis.up()
-    wait_for("workers inside RQ again", lambda: _rq_workers(town) == WORKERS, 70)
-
-
-def _rq_workers(town: Town) -> int:
+    wait_for("workers inside RQ again", lambda: len(_rq_workers(town)) == WORKERS, 70)
+    assert "Traceback" not in town.crew.log()
+    assert "Redis is lost: " in town.crew.log()
     with redis.Redis.from_url(town.redis.url()) as client:
-        return len([key for key in client.scan_iter("rq:worker:*") if not key.endswith(b":executions")])
+        assert not client.client_list(_type="pubsub"), "nobody listens to commands of RQ's, old workers least of all"
+
+
+def _rq_workers(town: Town) -> set[bytes]:
+    with redis.Redis.from_url(town.redis.url()) as client:
+        return {key for key in client.scan_iter("rq:worker:*") if not key.endswith(b":executions")}
 
 
 def test_sigterm_ends_all_workers_and_repeats_nothing(town: Town) -> None:
@@ -187,6 +191,8 @@ def test_hints_three_times_in_any_order_deliver_nothing_twice(town: Town) -> Non
 
 
 def test_a_frozen_redis_slows_nobody_who_asks(town: Town) -> None:
+    wait_for("workers inside RQ", lambda: len(_rq_workers(town)) == WORKERS)
+    before = _rq_workers(town)
     town.redis.process.send(signal.SIGSTOP)
     try:
         waits = []
@@ -204,3 +210,5 @@ def test_a_frozen_redis_slows_nobody_who_asks(town: Town) -> None:
         wait_for("the work", town._all_done, 60)
     finally:
         town.redis.process.send(signal.SIGCONT)
+    wait_for("workers inside RQ again", lambda: len(_rq_workers(town) - before) == WORKERS, 70)
+    assert "Traceback" not in town.crew.log()
