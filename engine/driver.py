@@ -41,11 +41,13 @@ def cause(error: Exception) -> str:
 
 
 def sentence(error: PyMongoError, url: str) -> str:
-    """The whole of it: which MongoDB, and what is wrong. One that cannot be reached is named by the driver, server by server."""
-    told = cause(error)
+    """The whole of it: which MongoDB, and what is wrong. Where the driver itself names the server that is enough."""
+    told, where = cause(error), place(url)
     if isinstance(error, ServerSelectionTimeoutError):
         return f"MongoDB {told}"
-    return f"MongoDB {place(url)}{':' if told == brief(error) else ''} {told}"
+    if told != brief(error):
+        return f"MongoDB {where} {told}"
+    return f"MongoDB: {told}" if where in told else f"MongoDB {where}: {told}"
 
 
 def unfit(hello: Mapping[str, Any], version: str) -> str | None:

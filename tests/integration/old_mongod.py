@@ -16,7 +16,7 @@ QUERY, REPLY, MESSAGE = 2004, 1, 2013
 
 
 class OldMongod(socketserver.BaseRequestHandler):
-    """Whatever it is asked, it answers with who it is."""
+    """Whatever it is asked, it answers with who it is, and that it has nothing."""
 
     said: ClassVar[dict[str, Any]] = {}
 
@@ -44,6 +44,7 @@ def old_mongod(version: str, wire: int) -> Iterator[int]:
     """Its port. `wire` is the newest version of the protocol that it speaks."""
     numbers = [int(part) for part in version.split(".")]
     told = {"ismaster": True, "isWritablePrimary": True, "setName": "rs0", "maxBsonObjectSize": 1 << 24, "ok": 1.0}
+    told |= {"cursor": {"id": 0, "ns": "x.nothing", "firstBatch": []}}
     told |= {"minWireVersion": 0, "maxWireVersion": wire, "version": version, "versionArray": [*numbers, 0]}
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), type("Handler", (OldMongod,), {"said": told}))
     server.daemon_threads = True

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from pymongo.errors import ConfigurationError, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from engine.driver import sentence, unfit
 from engine.settings import place
@@ -34,10 +40,11 @@ URL = "mongodb://ann:secret@h1:1/db"
         (OperationFailure("denied., full error: {…}", 18), "MongoDB h1:1 refuses our credentials (denied)"),
         (ServerSelectionTimeoutError("h1:1: refused, Timeout: 5s"), "MongoDB cannot be reached: h1:1: refused"),
         (ConfigurationError("Server at h1:1 reports wire version 2, but"), "MongoDB h1:1 is too old: workflows need 6.0 or newer"),
+        (AutoReconnect("h1:1: connection closed"), "MongoDB: h1:1: connection closed"),
         (OperationFailure("no space\nat all", 1), "MongoDB h1:1: no space"),
     ],
 )  # fmt: skip
-def test_an_error_of_the_driver_is_one_sentence_that_names_the_place(error: OperationFailure, told: str) -> None:
+def test_an_error_of_the_driver_is_one_sentence_that_names_the_place(error: PyMongoError, told: str) -> None:
     assert sentence(error, URL) == told
 
 
