@@ -49,9 +49,11 @@ def spills(change: Change) -> int:
 def statement(change: Change) -> dict[str, Any]:
     """One statement of an `update` command."""
     before, after = change.before.__dict__, change.after.__dict__
+    assert before["rev"] != after["rev"], "a change without a token of its own could be repeated unseen"
     put: dict[str, Any] = {}
     gone: dict[str, Any] = {}
-    for key, value in after.items():
+    for key in [key for key, value in after.items() if value is not before.get(key)]:
+        value = after[key]
         if key in NOT_STORED or value == before.get(key):
             continue
         if value is None:
@@ -115,4 +117,8 @@ def weight(change: Change) -> int:
 
 
 def _size(lines: list[Line]) -> int:
-    return sum(24 + (len(line[2] or "") if len(line) > 2 else 0) for line in lines)
+    size = 24 * len(lines)
+    for line in lines:
+        if len(line) > 2:
+            size += len(line[2] or "")
+    return size

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.bulk import joined
 from engine.failpoint import failpoint
 from engine.model import Node
 from engine.mongo import DUE, NOW, Connection, Doc
-from engine.searches import node_of
+from engine.searches import fetched, node_of
 
 FREE: list[Doc] = [{"by": None}, {"due": {"$gt": 0}, "$expr": {"$lte": ["$due", NOW]}}]
 NO_LINES = {"h": 0}
@@ -52,7 +53,7 @@ class Claims(Connection):
         return [node_of(doc)] if doc is not None else []
 
     def _claimed(self, ids: Sequence[str], token: str) -> list[Node]:
-        return [node_of(doc) for doc in self._local.find({"_id": {"$in": list(ids)}, "rev": token}, NO_LINES)]
+        return [node_of(doc) for doc in fetched(self._local, {"_id": {"$in": list(ids)}, "rev": token}, NO_LINES)]
 
     def _claiming(self, query: Doc, token: str, worker: str, **more: Any) -> Doc:
         now = self.now()
@@ -87,7 +88,7 @@ class Claims(Connection):
         due = self.now() + int(self._settings.lease * 1000)
         updates = [{"q": {"_id": id, "rev": rev}, "u": {"$set": {"due": due}}} for id, rev in held.items()]
         with self._wire():
-            self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
+            self._command({"update": "nodes", "updates": joined(updates), "ordered": False}, False)
 
     def told(self, held: Mapping[str, str]) -> None:
         """Clears the tells of {id: rev} and lets go of them. Not journalled: a tell repeated is a look for nothing.
@@ -101,7 +102,7 @@ class Claims(Connection):
         with self._wire():
             for look, change in ((None, quiet), ({"$gt": ""}, asked)):
                 updates = [{"q": {"_id": id, "rev": rev, "look": look}, "u": change} for id, rev in held.items()]
-                reply = self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
+                reply = self._command({"update": "nodes", "updates": joined(updates), "ordered": False}, False)
                 if reply.doc["n"] == len(held):
                     break
         failpoint("told.after")
@@ -118,4 +119,4 @@ class Claims(Connection):
             change["$unset"]["tries"] = 1
         updates = [{"q": {"_id": id, "rev": rev, "by": {"$gt": ""}}, "u": change} for id, rev in held.items()]
         with self._wire():
-            self._command({"update": "nodes", "updates": updates, "ordered": False}, False)
+            self._command({"update": "nodes", "updates": joined(updates), "ordered": False}, False)

@@ -30,9 +30,11 @@ class Commits:
         self.processed = 0
         self.failed = 0
 
-    def commit(self, ops: list[Op]) -> None:
+    def commit(self, ops: list[Op]) -> list[Op]:
+        """What was sent: of two changes of one node only the first."""
+        ops = self._once(ops)
         if not ops:
-            return
+            return ops
         for op in ops:
             self._spill(op)
         store = self._hand.rt.store
@@ -49,6 +51,15 @@ class Commits:
                 self._lost(op)
             else:
                 self._won(op)
+        return ops
+
+    def _once(self, ops: list[Op]) -> list[Op]:
+        """Of two changes of one node the second has lost: both bear this round's token, which could not tell them apart."""
+        firsts: dict[str, Op] = {}
+        for op in ops:
+            if firsts.setdefault(op.change.id, op) is not op:
+                self._lost(op)
+        return list(firsts.values())
 
     def _spill(self, op: Op) -> None:
         if spills(op.change):

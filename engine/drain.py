@@ -8,6 +8,7 @@ that dies between any two lines of this file leaves nothing that another does no
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,8 @@ POISONED = 5
 """Claims without a commit that are too many: a person must look."""
 MOST = 64
 """Children of one parent that are asked for at once."""
+SAME = 0.010
+"""Seconds in which what a round does bears one time."""
 
 
 class Drain:
@@ -44,12 +47,16 @@ class Drain:
         self.flights, self.leases = self.hand.flights, self.hand.leases
         self.commits = Commits(self.hand)
         self.tells = Tells(self.hand)
+        self._shared: Context | None = None
+        self._shared_until = 0.0
 
     # -- the round -------------------------------------------------------------------------------------------------
 
     def round(self, wait: float) -> bool:
         """One round; waits at most `wait` seconds when there is nothing to do. True if there was something."""
+        self._shared = None
         ops = self._land(wait)
+        self._shared = None
         empty = not self.held
         if empty:
             self.roots.clear()
@@ -64,10 +71,19 @@ class Drain:
         idle = [h for h in self.held.values() if not h.flying]
         alone = [h for h in idle if (h.node.tries or 0) >= CAREFUL][:1]
         ops += (self._turn(alone, ops) if alone else []) or self._turn(idle, ops)
-        self.commits.commit(ops)
-        self._follow(ops)
+        self._follow(self.commits.commit(ops))
         self.leases.set({id: h.node.rev for id, h in self.held.items()})
         return bool(ops)
+
+    def _context(self) -> Context:
+        """The same time and token for what one round does within `SAME`, so that equal changes are equal statements.
+
+        A round changes a node once at most, and commits what it has changed before the next one begins.
+        """
+        at = time.monotonic()
+        if self._shared is None or at > self._shared_until:
+            self._shared, self._shared_until = self.rt.context(), at + SAME
+        return Context(self._shared.now, self._shared.token, random.random())
 
     def _turn(self, turn: list[Held], before: list[Op]) -> list[Op]:
         """What these nodes owe, then what they start as parents, until the slice is used; at most one change of each."""
@@ -79,6 +95,9 @@ class Drain:
                 ops += self._guarded(held, self._todos)
         busy |= {op.change.id for op in ops}
         self.hand.read_kids(turn)
+        deadline = max(
+            deadline, time.monotonic() + self.rt.settings.slice / 4
+        )  # parents too have a turn, however slow we are
         done: list[Held] = []
         for held in turn:
             if held.node._id in self.held and held.node._id not in busy and time.monotonic() < deadline:
@@ -100,7 +119,9 @@ class Drain:
 
     def _todos(self, held: Held) -> list[Op]:
         node = held.node
-        ctx = self.rt.context()
+        if node.look and not node.do and not node.tries and node.wf in self.roots and events.looks(node):
+            return []  # it only looks at its children
+        ctx = self._context()
         if node.wf not in self.roots:
             return [self._own(held, ctx, lambda n: events.park_for_good(n, "its workflow is gone"))]
         if (node.tries or 0) > POISONED:
@@ -135,7 +156,7 @@ class Drain:
                 self._recheck(after, ctx)
             elif todo == "resume":
                 self.roots[node._id] = node
-                if not follow.unpark(self.rt.store, node, ctx):
+                if not follow.unpark(self.rt.store, node, self.rt.context()):
                     events.done(after, "resume")
             else:  # post, notify
                 fly = todo
@@ -251,7 +272,7 @@ class Drain:
         elif any(kid._id in self.held for kid in held.kids):
             held.waiting = True  # kept: when the child is done, no write is needed to look again
         else:
-            ctx = self.rt.context()
+            ctx = self._context()
             return [self._own(held, ctx, self._seen)]
         return []
 
@@ -261,7 +282,7 @@ class Drain:
         events.done(node, "mark")
 
     def _kid(self, held: Held, kid: Node, root: Node, handing: bool) -> Op:
-        ctx = self.rt.context()
+        ctx = self._context()
         after = kid.copy()
         events.done(after, "tell")  # to us
         started = self._start(after, root, ctx, handing=handing or not self.flights.room)
@@ -286,7 +307,7 @@ class Drain:
         linked = [h.node._id for h in done if h.node.links and h.node._id not in waiting]
         if linked:
             waiting |= self.rt.store.with_links(linked)
-        ctx = self.rt.context()
+        ctx = self._context()
         ops = []
         for held in done:
             if held.node._id in waiting:
@@ -349,7 +370,7 @@ class Drain:
                 door.act(self.rt, one.id, partial(self.flights.conclude_late, one), check=partial(_there, one.id))
 
     def _landed(self, held: Held, one: Landed) -> Op:
-        ctx = self.rt.context()
+        ctx = self._context()
         after = held.node.copy()
         children: list[Node] = []
         if isinstance(one.result, Outcome) and one.what == "call":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from engine import retry as retries
@@ -52,7 +53,7 @@ class Context:
 
 def text(value: Any) -> str:
     """JSON text as it is stored."""
-    return _ENCODER.encode(value)
+    return "{}" if value == {} else _ENCODER.encode(value)
 
 
 def openness(node: Node) -> str | None:
@@ -68,8 +69,8 @@ def owe(node: Node, todo: str, arg: Any = True) -> None:
 
 
 def done(node: Node, *todos: str) -> None:
-    left = {name: arg for name, arg in (node.do or {}).items() if name not in todos}
-    node.do = left or None
+    if node.do:
+        node.do = {name: arg for name, arg in node.do.items() if name not in todos} or None
 
 
 def owed_at(node: Node, now: int) -> int | None:
@@ -378,10 +379,8 @@ def look_again(node: Node, ctx: Context) -> None:
 def startable(kids: Iterable[Node]) -> Iterator[Node]:
     """Of one parent's children, those that may start now: a blocking one under way stops only what comes after it, and
     the first blocking one to start is the last of this turn."""
-    some = sorted(kids, key=lambda kid: kid.seq)
-    blocker = min((kid.seq for kid in some if kid.open == "b"), default=None)
-    for kid in some:
-        if blocker is not None and kid.seq > blocker:
+    for kid in sorted(kids, key=attrgetter("seq")):
+        if kid.open == "b":
             return
         if kid.open == "r":
             yield kid

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from engine import events
 from engine.flight import Flights
@@ -78,8 +79,10 @@ class Hand:
             self._next_look = now + self.rt.settings.period * random.uniform(0.8, 1.2)
             due = self.rt.store.due(room + 200)
             ids = due[:room]
-            self.rt.hints.push(due[room:])
-            if len(due) > room and not self.rt.hints.ok:
+            rest = due[room:]
+            if rest and self.rt.hints.depth() < len(rest):  # where as many wait, they are likely the same
+                self.rt.hints.push(rest)
+            if rest and not self.rt.hints.ok:
                 self._next_look = now  # nobody is told of the rest: come back at once
         elif idle and not self.flights.any:
             ids = self.rt.hints.wait(max(0.0, min(wait, self._next_look - now)))
@@ -119,7 +122,7 @@ class Hand:
         self.checked = now
         ids = set(self.roots) | set(self.held)
         for held in self.held.values():
-            ids.update(kid._id for kid in (held.kids or [])[:4])
+            ids.update(kid._id for kid in _next(held))
         seen = self.rt.store.standing(ids)
         for id in list(self.roots):
             if id in seen:
@@ -127,7 +130,7 @@ class Hand:
         for id, held in list(self.held.items()):
             if id not in seen or seen[id][0] != held.node.rev:
                 del self.held[id]
-            elif any(kid._id in seen and seen[kid._id][0] != kid.rev for kid in (held.kids or [])[:4]):
+            elif any(kid._id in seen and seen[kid._id][0] != kid.rev for kid in _next(held)):
                 held.kids, held.whole = None, False
 
     def read_roots(self) -> None:
@@ -162,3 +165,8 @@ class Hand:
         if not held.flying:
             self.rt.store.give_back({held.node._id: held.node.rev}, self.rt.store.now() + NO_HANDLER)
             self.held.pop(held.node._id, None)
+
+
+def _next(held: Held) -> Iterable[Node]:
+    """The children that are started first when its turn comes."""
+    return islice(events.startable(held.kids or ()), 4)

@@ -363,6 +363,7 @@ def stats(rt: Runtime) -> Stats:
     now = rt.store.now()
     owed = {"due": {"$gt": 0, "$lte": now}}
     timers = {"ss": "started", "fires_at": {"$gt": now}}
+    late = {"fires_at": {"$gt": 0, "$lt": now - 1000}}
     oldest = rt.store.find(owed, sort="due", limit=1)
     first = rt.store.find({"ss": "started", "fires_at": {"$gt": now}}, sort="fires_at", limit=1)
     counted = rt.store.counters(day_of(now))
@@ -371,7 +372,7 @@ def stats(rt: Runtime) -> Stats:
         depth=rt.store.count(owed),
         latency=max(0.0, (now - (oldest[0].due or now)) / 1000) if oldest else 0.0,
         scheduled=rt.store.count(timers),
-        late=rt.store.count({"ss": {"$in": ["started", "retrying"]}, "fires_at": {"$gt": 0, "$lt": now - 1000}}),
+        late=rt.store.count({"$or": [{"ss": status, **late} for status in ("started", "retrying")]}),
         next_timer=first[0].fires_at if first else None,
         retrying=rt.store.count({"ss": "retrying"}),
         processed=ever[0],

@@ -15,6 +15,16 @@ LIVELY: Doc = {"$or": [{"ss": {"$ne": "deactivated"}}, {"gen": {"$gt": ""}}]}
 """Active, or deactivated by `clear`, which leaves descendants alone: what `prune` and `cut` have not been through yet."""
 
 
+ONE_TRIP = 10_000
+"""Documents the first answer may hold; the driver's default is 101."""
+
+
+def fetched(nodes: Any, query: Doc, fields: Doc | None, **more: Any) -> list[Doc]:
+    """What `find` finds, in one trip. `nodes` is a collection of the driver's."""
+    found: list[Doc] = nodes.find(query, fields, batch_size=ONE_TRIP, **more).to_list()
+    return found
+
+
 @dataclass(frozen=True)
 class Kids:
     """Children of one parent that are ready or block, blocking ones first; `more` if the list was cut."""
@@ -37,7 +47,8 @@ class Searches(Connection):
 
     def due(self, limit: int) -> list[str]:
         with self._wire():
-            return [doc["_id"] for doc in self._local.find(DUE, {"_id": 1}).sort("due", ASCENDING).limit(limit)]
+            found = fetched(self._local, DUE, {"_id": 1}, sort=[("due", ASCENDING)], limit=limit)
+        return [doc["_id"] for doc in found]
 
     def node(self, id: str) -> Node | None:
         with self._wire():
@@ -46,19 +57,19 @@ class Searches(Connection):
 
     def by_ids(self, ids: Iterable[str], *, history: bool = False) -> dict[str, Node]:
         with self._wire():
-            found = self._local.find({"_id": {"$in": list(ids)}}, None if history else {"h": 0})
-            return {doc["_id"]: node_of(doc) for doc in found}
+            found = fetched(self._local, {"_id": {"$in": list(ids)}}, None if history else {"h": 0})
+        return {doc["_id"]: node_of(doc) for doc in found}
 
     def revs(self, ids: Iterable[str]) -> dict[str, str]:
         with self._wire():
-            found = self._local.find({"_id": {"$in": list(ids)}}, {"rev": 1})
-            return {doc["_id"]: doc["rev"] for doc in found}
+            found = fetched(self._local, {"_id": {"$in": list(ids)}}, {"rev": 1})
+        return {doc["_id"]: doc["rev"] for doc in found}
 
     def standing(self, ids: Iterable[str]) -> dict[str, tuple[str, dict[str, Any] | None]]:
         """{id: (rev, paused)}"""
         with self._wire():
-            found = self._local.find({"_id": {"$in": list(ids)}}, {"rev": 1, "paused": 1})
-            return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
+            found = fetched(self._local, {"_id": {"$in": list(ids)}}, {"rev": 1, "paused": 1})
+        return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
 
     def kids(self, parents: Sequence[tuple[Node, int]]) -> dict[str, Kids]:
         """For (parent, wanted): its children that block or are ready. A parent the limit cut off is missing."""
@@ -70,7 +81,7 @@ class Searches(Connection):
         order = [(field, ASCENDING) for field in ("parent", "pgen", "open", "seq")]
         limit = sum(wanted for _, wanted in parents)
         with self._wire():
-            docs = list(self._local.find(query, {"h": 0}).sort(order).limit(limit))
+            docs = fetched(self._local, query, {"h": 0}, sort=order, limit=limit)
         cut_at = docs[-1]["parent"] if len(docs) == limit else None
         found: dict[str, list[Node]] = {}
         for doc in docs:
@@ -96,7 +107,7 @@ class Searches(Connection):
         query = {"parent": {"$in": list(parents)}, "pgen": gen, "open": {"$in": ["r", "b"]}}
         limit = 64 + len(parents)
         with self._wire():
-            found = [doc["parent"] for doc in self._local.find(query, {"parent": 1}).limit(limit)]
+            found = [doc["parent"] for doc in fetched(self._local, query, {"parent": 1}, limit=limit)]
             if len(found) < limit:
                 return set(found)
             return {id for id in parents if self._local.find_one({**query, "parent": id}, {"_id": 1})}
@@ -105,18 +116,20 @@ class Searches(Connection):
         """Those that an unfinished node of another workflow holds back."""
         with self._wire():
             query = {"link": {"$in": list(targets)}, "ss": {"$in": UNFINISHED}}
-            return {doc["link"] for doc in self._local.find(query, {"link": 1})}
+            return {doc["link"] for doc in fetched(self._local, query, {"link": 1})}
 
     def ids_where(self, query: Doc, limit: int = 0) -> list[str]:
         with self._wire():
-            return [doc["_id"] for doc in self._local.find(query, {"_id": 1}).limit(limit)]
+            return [doc["_id"] for doc in fetched(self._local, query, {"_id": 1}, limit=limit)]
 
     def lively(self, query: Doc) -> list[str]:
         return self.ids_where({**query, "$and": [LIVELY]})
 
     def parked(self, workflow: str, limit: int) -> list[Node]:
         with self._wire():
-            return [node_of(doc) for doc in self._local.find({"wf": workflow, "ss": "paused"}, {"h": 0}).limit(limit)]
+            return [
+                node_of(doc) for doc in fetched(self._local, {"wf": workflow, "ss": "paused"}, {"h": 0}, limit=limit)
+            ]
 
     # -- for people --------------------------------------------------------------------------------------------
 

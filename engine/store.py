@@ -13,8 +13,9 @@ from pymongo.errors import DocumentTooLarge
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from engine.bulk import apart, joined
 from engine.change import Change, document, left_its_lines, statement, weight
-from engine.claims import Claims
+from engine.claims import NO_LINES, Claims
 from engine.errors import StoreDown, TooLarge
 from engine.failpoint import failpoint
 from engine.model import Node
@@ -74,7 +75,7 @@ class Store(Claims, Searches, Records):
         return lost
 
     def _updated(self, changes: list[Change], statements: list[Doc], journalled: bool) -> set[str]:
-        matched, rest, repeated = 0, statements, False
+        matched, rest, repeated = 0, joined(statements), False
         while rest:
             reply = self._command({"update": "nodes", "updates": rest, "ordered": True}, journalled)
             matched += reply.doc["n"]
@@ -82,7 +83,10 @@ class Store(Claims, Searches, Records):
             problems = reply.errors
             if problems and problems[0]["code"] not in TOO_LARGE:
                 raise StoreDown(f"MongoDB: {problems[0]['errmsg']}")
-            rest = rest[problems[0]["index"] + 1 :] if problems else []  # one too large has lost; the others go on
+            at = problems[0]["index"] if problems else len(rest)
+            alike = apart(rest[at]) if problems else []  # some of them have won, unseen
+            repeated |= bool(alike)
+            rest = [*alike, *rest[at + 1 :]]  # one too large has lost; the others go on
         if matched == len(changes):
             return set()
         revs = self.revs([change.id for change in changes])
@@ -130,10 +134,10 @@ class Store(Claims, Searches, Records):
         """Takes `count` places among a workflow's signals, not journalled; None if it is complete or gone."""
         failpoint("bump.before")
         places = {"$max": [seq + count - 1, {"$add": [{"$ifNull": ["$last", 0]}, count]}]}
+        query = {"_id": id, "complete": {"$ne": True}}
+        body = {"findAndModify": "nodes", "query": query, "update": [{"$set": {"last": places}}], "new": True}
         with self._wire():
-            doc = self._local.with_options(write_concern=WriteConcern(1, j=False)).find_one_and_update(
-                {"_id": id, "complete": {"$ne": True}}, [{"$set": {"last": places}}], return_document=True
-            )
+            doc = self._command({**body, "fields": NO_LINES}, False).doc["value"]
         failpoint("bump.after")
         return node_of(doc) if doc else None
 

@@ -113,6 +113,7 @@ def test_no_command_of_a_day_s_work_examines_more_than_it_needs(
         assert workflows.search_workflows(rt, client, Search(name="town", per_page=20))
         assert workflows.search_activities(rt, client, Search(name="step", per_page=20))
         assert workflows.error_workflows(rt, client) == []
+        assert workflows.stats(rt).late == 0
     finally:
         rt.store.db.command("profile", 0)
     found = examined(rt)

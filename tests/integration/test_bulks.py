@@ -1,0 +1,95 @@
+"""A round's changes go to MongoDB in few statements, and each node is won or lost by itself all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine import events, workflows
+from engine.change import Change
+from engine.drain import Drain
+from engine.handlers import activity, register
+from engine.ids import token
+from engine.model import NewNode, NewWorkflow, Node
+from engine.registry import Registry
+from engine.runtime import Runtime, open_runtime
+from engine.settings import Settings
+from tests.integration.servers import wait_for
+
+HANDLERS = Registry()
+WIDTH = 30
+
+
+@activity(registry=HANDLERS)
+def fan() -> None:
+    for _ in range(WIDTH):
+        register(part, mode="non_blocking", registry=HANDLERS)
+
+
+@activity(registry=HANDLERS)
+def part() -> str:
+    return "done"
+
+
+@pytest.fixture
+def rt(mongo_url: str) -> Iterator[Runtime]:
+    found = open_runtime(Settings(mongo_url=mongo_url), handlers=HANDLERS)
+    yield found
+    found.close()
+
+
+def family(rt: Runtime, data: tuple[str, ...]) -> list[Node]:
+    """Ready siblings of one birth, so that equal changes of them are alike."""
+    me = workflows.add_client(rt, "me")[0].id
+    ((_, signal),) = workflows.start_many(rt, me, [NewWorkflow(name="w", subject=1, signal=NewNode(name="elsewhere"))])
+    new = [NewNode(name="part", mode="non_blocking", data=text) for text in data]
+    made = workflows.add_children(rt, me, signal.id, new)
+    found = rt.store.by_ids(made)
+    return [found[id] for id in made]
+
+
+def completed(rt: Runtime, nodes: list[Node], response: str) -> list[Change]:
+    ctx = rt.context()
+    changes = []
+    for node in nodes:
+        after = node.copy()
+        events.send(after, ctx)
+        events.completed(after, ctx, response)
+        changes.append(Change(node, events.settle(after, ctx)))
+    return changes
+
+
+def outcomes(rt: Runtime, nodes: list[Node]) -> list[str]:
+    found = rt.store.by_ids([node.id for node in nodes])
+    return [found[node.id].ss for node in nodes]
+
+
+def test_equal_work_takes_few_statements_and_leaves_a_history_with_every_node(rt: Runtime) -> None:
+    me = workflows.add_client(rt, "me")[0].id
+    new = [NewWorkflow(name="w", subject=place, signal=NewNode(name="fan")) for place in range(4)]
+    started = workflows.start_many(rt, me, new)
+    rt.store.db.command("profile", 2)
+    drain = Drain(rt, "worker")
+    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
+    rt.store.db.command("profile", 0)
+    drain.leave(0)
+    parts = rt.store.find({"wf": {"$in": [root.id for root, _ in started]}, "name": "part"}, history=True)
+    assert len(parts) == 4 * WIDTH
+    assert {(node.ss, len(node.h or [])) for node in parts} == {("complete", 6)}
+    statements = rt.store.db["system.profile"].count_documents({"op": "update", "ns": f"{rt.store.db.name}.nodes"})
+    assert 0 < statements < len(parts) / 2
+
+
+def test_of_equal_changes_the_one_whose_node_moved_on_is_lost_and_no_other(rt: Runtime) -> None:
+    nodes = family(rt, ("a", "b", "c"))
+    rt.store.db["nodes"].update_one({"_id": nodes[1].id}, {"$set": {"rev": token()}})
+    assert rt.store.update(completed(rt, nodes, "{}")) == {nodes[1].id}
+    assert outcomes(rt, nodes) == ["complete", "pending", "complete"]
+
+
+def test_of_equal_changes_the_one_that_would_grow_too_large_is_lost_and_no_other(rt: Runtime) -> None:
+    nodes = family(rt, ("a", "b", "c"))
+    rt.store.db["nodes"].update_one({"_id": nodes[1].id}, {"$set": {"data": "x" * ((16 << 20) - 50_000)}})
+    assert rt.store.update(completed(rt, nodes, "y" * 60_000)) == {nodes[1].id}
+    assert outcomes(rt, nodes) == ["complete", "pending", "complete"]
