@@ -105,8 +105,8 @@ def already(job: Job, facts: Facts) -> bool:
         case "stopped":
             return facts.process == "stopped" and facts.vip in ("out", "none")
         case "drained":
-            endless = facts.lease is None or facts.lease.until is None
-            return facts.vip == "out" and job.lease is None and endless
+            held = facts.lease  # none: it is out, and nobody has said why
+            return facts.vip == "out" and job.lease is None and held is not None and held.until is None
         case "undrained":
             return facts.vip == "in"
     return False

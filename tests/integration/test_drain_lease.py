@@ -53,3 +53,11 @@ def test_a_lease_that_is_over_is_a_finding_until_somebody_undrains(one: Shop) ->
     assert one.change("drain", "h1").outcomes == {"h1": "skipped"}
     assert one.change("undrain", "h1").code == 0
     assert (status(one)["vip"], status(one)["lease"]) == ("in", None)
+
+
+def test_a_host_that_somebody_took_out_by_hand_has_an_owner_once_it_is_drained(one: Shop) -> None:
+    (heartbeat := one.members[0].heartbeat).unlink()
+    assert status(one)["lease"] is None
+    assert one.change("drain", "h1").outcomes == {"h1": "drained"}
+    assert (status(one)["lease"]["reason"], heartbeat.exists()) == ("test", False)
+    assert one.change("undrain", "h1").code == 0

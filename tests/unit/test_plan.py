@@ -10,7 +10,7 @@ import pytest
 
 from bbctl.capacity import Pool
 from bbctl.cli.running import or_resume
-from bbctl.model import Drain, Facts, Host, LockRecord, Proc, Process, Service, Ssh, Vip
+from bbctl.model import Drain, Facts, Host, Lease, LockRecord, Proc, Process, Service, Ssh, Vip
 from bbctl.run import plan as planning
 from bbctl.run.journal import Journal
 from bbctl.run.plan import Job, Plan, Target
@@ -18,6 +18,7 @@ from bbctl.run.playbook import Procedure, Step, Strategy, goal
 
 PROC = Proc(pid=7, ticks=1, started=0.0, user="jboss", command="java")
 GOOD = Facts(host="", service="jboss", status="ok", process="running", proc=PROC, health="ok", vip="in")
+ENDLESS = Lease(operator="ann@ops1", run="r-1", reason="", since=1.0, until=None)
 NAMES = ("w1", "w2", "w3")
 RESTART = ("drain", "settle", "stop", "start", "started", "health", "undrain")
 
@@ -154,7 +155,7 @@ def test_what_is_already_so_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("steps", "seen"),
     [
-        (("drain", "settle"), {"vip": "out"}),
+        (("drain", "settle"), {"vip": "out", "lease": ENDLESS}),
         (("drain", "settle", "stop"), {"vip": "out", "process": "stopped"}),
         (("start", "started", "health", "undrain"), {}),
     ],
