@@ -190,9 +190,11 @@ CODES: dict[str, Code] = STATUSES | {
         3,
     ),
     # things that do not answer
-    "store-down": Code("MongoDB or Redis does not answer, or not us. Host commands work without them.", "bbctl stores status.", 4),
+    "store-down": Code(
+        "MongoDB or Redis does not answer, or not us. Host commands work without them.", "bbctl stores status.", 4
+    ),
     "store-too-old": Code(
-        "MongoDB is older than 6.0 (TokuMX is), or no replica set: workflows need both.", "bbctl runbook show tokumx.", 4
+        "Workflows need MongoDB 6.0 or newer, as a replica set; TokuMX is neither.", "bbctl runbook show tokumx.", 4
     ),
     "no-embedded-store": Code(
         "No mongod or redis-server was found for this platform.",
