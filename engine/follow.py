@@ -18,6 +18,9 @@ from engine.store import Store
 CHUNK = 500
 LEFTOVER = 5_000
 """Milliseconds older than the event: more than any two clocks differ here."""
+UNBORN = "unborn"
+"""Argument of a `prune` that the sweep owes: what never counted is deleted. An event's own prune is owed in its write, so
+whatever it leaves to the sweep was inserted by a worker that died before its commit."""
 PASSES = 20
 """Nodes added below while we walk make another pass necessary; each finds less."""
 
@@ -29,7 +32,10 @@ def prune(store: Store, node: Node, ctx: Context) -> None:
     have places after its `last`; what a crash has left has too, and is told by its age.
     """
     known = {"$or": [{"seq": {"$lte": node.last or 0}}, {"created": {"$lt": node.changed - LEFTOVER}}]}
-    _deactivate_below(store, {"parent": node.id, "pgen": {"$ne": node.gen}, **known}, ctx)
+    left = {"parent": node.id, "pgen": {"$ne": node.gen}, **known}
+    if (node.do or {}).get("prune") == UNBORN:
+        store.forget_unborn(left)
+    _deactivate_below(store, left, ctx)
 
 
 def cut(store: Store, node: Node, ctx: Context) -> None:

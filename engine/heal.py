@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from engine import door, events, survey
+from engine import door, events, follow, survey
 from engine.errors import NotFound
 from engine.events import Context, owe
 from engine.model import Node
@@ -65,7 +65,7 @@ def _open(node: Node, ctx: Context) -> None:
 
 
 def _prune(node: Node, ctx: Context) -> None:
-    owe(node, "prune")
+    owe(node, "prune", True if node.ss == "deactivated" else follow.UNBORN)
 
 
 def _error(node: Node, ctx: Context) -> None:

@@ -173,6 +173,14 @@ class Store(Claims, Searches, Records):
         failpoint("deactivate.after")
         return changed
 
+    def forget_unborn(self, query: Doc) -> None:
+        """Deletes those that never became more than they were born as: pending, with one line of history. Journalled."""
+        failpoint("forget.before")
+        with self._wire():
+            deletes = [{"q": {**query, "ss": "pending", "hn": 1}, "limit": 0}]
+            self._command({"delete": "nodes", "deletes": deletes}, True)
+        failpoint("forget.after")
+
     def mark_ready(self, parent: Node, token: str, now: int) -> None:
         """Its pending children become ready. Not journalled: whoever starts one writes it again."""
         failpoint("mark.before")

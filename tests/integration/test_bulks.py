@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import events, workflows
+from engine import events, failpoint, heal, workflows
 from engine.change import Change
 from engine.drain import Drain
 from engine.handlers import activity, register
@@ -37,6 +37,12 @@ def rt(mongo_url: str) -> Iterator[Runtime]:
     found = open_runtime(Settings(mongo_url=mongo_url), handlers=HANDLERS)
     yield found
     found.close()
+
+
+def finish(rt: Runtime) -> None:
+    drain = Drain(rt, "worker")
+    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
+    drain.leave(0)
 
 
 def family(rt: Runtime, data: tuple[str, ...]) -> list[Node]:
@@ -70,10 +76,8 @@ def test_equal_work_takes_few_statements_and_leaves_a_history_with_every_node(rt
     new = [NewWorkflow(name="w", subject=place, signal=NewNode(name="fan")) for place in range(4)]
     started = workflows.start_many(rt, me, new)
     rt.store.db.command("profile", 2)
-    drain = Drain(rt, "worker")
-    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
+    finish(rt)
     rt.store.db.command("profile", 0)
-    drain.leave(0)
     parts = rt.store.find({"wf": {"$in": [root.id for root, _ in started]}, "name": "part"}, history=True)
     assert len(parts) == 4 * WIDTH
     assert {(node.ss, len(node.h or [])) for node in parts} == {("complete", 6)}
@@ -93,3 +97,35 @@ def test_of_equal_changes_the_one_that_would_grow_too_large_is_lost_and_no_other
     rt.store.db["nodes"].update_one({"_id": nodes[1].id}, {"$set": {"data": "x" * ((16 << 20) - 50_000)}})
     assert rt.store.update(completed(rt, nodes, "y" * 60_000)) == {nodes[1].id}
     assert outcomes(rt, nodes) == ["complete", "pending", "complete"]
+
+
+def test_what_a_worker_inserted_before_it_died_is_seen_by_nobody_and_deleted_by_the_sweep(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = workflows.add_client(rt, "me")[0].id
+    ((root, _),) = workflows.start_many(rt, me, [NewWorkflow(name="w", subject=1, signal=NewNode(name="fan"))])
+
+    def die(name: str) -> None:
+        if name == "update.before":
+            raise failpoint.Cut
+
+    dead = Drain(rt, "dead")
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoint, "hook", die)
+        with pytest.raises(failpoint.Cut):
+            wait_for("the end of it", lambda: dead.round(0.01) and False, 30, every=0.001)
+    dead.leases.stop()
+    dead.flights.close()
+    unborn = [node.id for node in rt.store.find({"name": "part"})]
+    assert len(unborn) == WIDTH
+    nodes = rt.store.db["nodes"]
+    nodes.update_many({"by": "dead"}, {"$set": {"due": 1}})
+    finish(rt)
+    long_ago = rt.store.now() - 60_000
+    nodes.update_many({"_id": {"$in": unborn}}, {"$set": {"created": long_ago, "changed": long_ago}})
+    planned = [(node.name, node.ss) for node in workflows.tree(rt, None, root.id)[1]]
+    assert planned == [("fan", "complete"), *[("part", "complete")] * WIDTH]
+    heal.heal_slice(rt)
+    finish(rt)
+    assert rt.store.by_ids(unborn) == {}
+    assert [(node.name, node.ss) for node in workflows.tree(rt, None, root.id)[1]] == planned
