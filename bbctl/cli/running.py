@@ -87,7 +87,7 @@ def go(call: Call, job: Job, hosts: Sequence[Host], manner: Manner) -> int:
             value = preview.as_json(plan, lambda t: gate(t, call, transport))
             if manner.keep is not None:
                 _keep(manner.keep, value)
-            call.show(value, lambda: render.plan_text(value))
+            call.show(value, lambda: render.dry_run(value))
             return 0
         if manner.approved is not None:
             now = preview.as_json(plan, lambda t: gate(t, call, transport))["plan"]

@@ -192,7 +192,7 @@ def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reaso
         hosts = [call.fleet.hosts[h.host] for h in before.hosts if h.host in call.fleet.hosts]
         if dry_run:
             value = aborting.preview(hosts)
-            call.show(value, lambda: render.plan_text(value))
+            call.show(value, lambda: render.dry_run(value))
             return 0
         try:
             call.confirm(f"give up run {before.run} and unlock {', '.join(h.name for h in hosts)}?")

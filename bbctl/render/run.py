@@ -32,8 +32,13 @@ QUIET_STEPS = ("lock", "unlock")  # worth a line only where they fail
 # -- before ------------------------------------------------------------------------------------------------------
 
 
+def dry_run(plan: Mapping[str, Any]) -> str:
+    """Every command on every host, and that none was carried out."""
+    return plan_text(plan) + "\ndry run: nothing was changed"
+
+
 def plan_text(plan: Mapping[str, Any]) -> str:
-    """The dry run: every command on every host."""
+    """Every command on every host."""
     lines = []
     for row in plan["plan"]:
         lines.append(safe(row["host"]) + ("" if row["steps"] else "  already so: nothing to do"))
@@ -42,7 +47,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         lines.append("order      " + " → ".join(" + ".join(batch) for batch in plan["batches"]))
     for refusal in plan["refusals"]:
         lines.append(f"refused    {safe(refusal['message'])}")
-    return "\n".join([*lines, "dry run: nothing was changed"])
+    return "\n".join(lines)
 
 
 def question(head: str, rows: Sequence[tuple[str, str]], will: Sequence[str], warnings: Sequence[str]) -> str:

@@ -49,6 +49,8 @@ def test_a_dry_run_shows_every_command_and_what_would_be_refused() -> None:
     }
     text = render.plan_text(plan)
     assert all(part in text for part in ("/init.sh stop", "w2  already so", "w1 → w3", "refused    too few"))
+    assert "dry run" not in text, "who asks for the commands before he says yes has made none"
+    assert render.dry_run(plan) == f"{text}\ndry run: nothing was changed"
 
 
 def rows(*events: dict[str, Any]) -> list[str]:
