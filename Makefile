@@ -17,7 +17,7 @@ unit: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/unit
 
 faults: $(VENV)/.test tools
-	$(BIN)/python -m pytest -q -p tests.faults.figures -m faults tests
+	$(BIN)/python -m pytest -q -p tests.faults.figures -n 3 --dist loadfile --no-loadscope-reorder -m faults tests
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench

@@ -27,8 +27,8 @@ def row(report: pytest.TestReport) -> str:
     return f"| {sentence} | {outcome} | {report.duration:.0f} | {figures} |"
 
 
-def pytest_sessionfinish() -> None:
-    if not _rows:
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not _rows or hasattr(session.config, "workerinput"):  # the page is whole only where all reports come together
         return
     head = ["## Faults", "", "`make faults` writes this section.", "", circumstances(), ""]
     replace("faults", "\n".join([*head, "| what holds | outcome | seconds | figures |", "|---|---|---|---|", *_rows]))
