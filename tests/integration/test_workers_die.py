@@ -54,7 +54,7 @@ class Town:
                 fault(self)
             time.sleep(0.02)
         try:
-            wait_for("all nodes to be complete", self._all_done, 60 + 2 * LEASE, every=0.2)
+            wait_for("all nodes to be complete", self._all_done, 180, every=0.2)  # the sweep comes once a minute
         except AssertionError:
             raise AssertionError(f"not done:\n{unrest(self.rt)}\n{self.crew.log()[-2000:]}") from None
         return made
