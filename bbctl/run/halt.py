@@ -61,7 +61,7 @@ def listening(halt: Halt, say: Callable[[int], None]) -> Iterator[None]:
     def listen() -> None:
         while number := heard.get():
             halt.ask(number)
-            with suppress(OSError):  # a terminal that is gone is no reason to be deaf
+            with suppress(Exception):  # whatever becomes of the telling, a terminal that is gone: no reason to be deaf
                 say(2 if halt.now.is_set() else 1)
 
     listener = threading.Thread(target=listen, name="signals", daemon=True)

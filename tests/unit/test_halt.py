@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from bbctl.run.halt import Halt, listening
 
 
@@ -27,11 +29,12 @@ def test_a_signal_in_the_middle_of_telling_of_another_is_heard_and_told_after_it
     assert (told, nested, halt.signal) == ([1, 2], [], signal.SIGTERM)
 
 
-def test_a_terminal_that_is_gone_does_not_make_it_deaf() -> None:
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("I/O operation on closed file")])
+def test_a_terminal_that_is_gone_does_not_make_it_deaf(error: Exception) -> None:
     halt = Halt()
 
     def say(times: int) -> None:
-        raise OSError(5, "Input/output error")
+        raise error
 
     with listening(halt, say):
         os.kill(os.getpid(), signal.SIGHUP)
