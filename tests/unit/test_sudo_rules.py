@@ -59,6 +59,56 @@ def test_of_several_rules_that_fit_the_last_says_whether_a_password_is_asked_for
     assert said == ("a password is required" if asks else None)
 
 
+ALL_ASKED = ("ALL", "", "ALL")
+
+
+def listing(*rules: tuple[str, str, str]) -> str:
+    """sudo's long listing of rules: as whom, options, command."""
+    return "rules\n" + "".join(
+        f"\nSudoers entry:\n    RunAsUsers: {users}\n{options}    Commands:\n\t{command}\n"
+        for users, options, command in rules
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/etc/rc.d/init.d/jboss stop",  # another path, maybe of the same file
+        "/etc/init.d/",
+        "/etc/init.d/*",
+        "/etc/init.d/jboss",
+        "^/etc/init.d/jb[os]+ stop$",
+        "/etc/init.d/jboss ^(stop|start)$",
+        "sha256:4a5b= /etc/init.d/jboss stop",
+    ],
+)
+def test_a_rule_without_password_that_fits_or_may_fit_lets_the_words_through(command: str) -> None:
+    free = ("jb", "    Options: !authenticate\n", command)
+    assert refusal(listing(ALL_ASKED, free), "jb", STOP) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["/etc/init.d/other stop", "/etc/*/other", '/etc/init.d/jboss ""', "/etc/init.d/jboss start", "!/etc/init.d/jboss"],
+)
+def test_a_rule_without_password_for_other_words_does_not_help(command: str) -> None:
+    free = ("jb", "    Options: !authenticate\n", command)
+    assert refusal(listing(ALL_ASKED, free), "jb", STOP) == "a password is required"
+
+
+def test_a_rule_for_no_arguments_fits_a_command_without_any() -> None:
+    free = ("jb", "    Options: !authenticate\n", '/opt/stop.sh ""')
+    assert refusal(listing(ALL_ASKED, free), "jb", ("/opt/stop.sh",)) is None
+
+
+@pytest.mark.parametrize("users", ["%jb", "#1001", "\\#1001"])
+def test_a_password_that_the_only_rule_wants_is_told_also_where_its_user_is_a_group_or_a_number(users: str) -> None:
+    asked = (users, "", "ALL")
+    assert refusal(listing(asked), "jb", STOP) == "a password is required"
+    free = ("jb", "    Options: !authenticate\n", "/etc/init.d/jboss stop")
+    assert refusal(listing(free, asked), "jb", STOP) is None
+
+
 def test_rules_that_cannot_be_read_refuse_nothing() -> None:
     assert refusal("rules\nSorry, another form", "jb", STOP) is None
 
