@@ -59,11 +59,11 @@ def _row(name: str, record: LockRecord, *, alive: bool) -> HostRecord:
 
 def alive(record: RunRecord, answers: Answers) -> RunRecord:
     """A copy that was last heard of as running: still so by its own age or by its locks, cut off where neither says so. Where
-    no host answers nothing is known, and it stays as it was told."""
+    a host that was under way does not answer nothing is known, and it stays as it was told."""
     held = {name: found for name, found in answers.items() if found}
     if any(found.age < FRESH for found in held.values()) or (record.elsewhere and record.elsewhere.age < FRESH):
         return record
-    if not answers:
+    if not answers or any(h.outcome == "running" and h.host not in answers for h in record.hosts):
         return record
     rows = (replace(h, outcome="interrupted") if h.outcome == "running" else h for h in record.hosts)
     return replace(record, outcome="interrupted", hosts=tuple(rows))
