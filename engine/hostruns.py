@@ -19,7 +19,8 @@ from engine import driver
 from engine.errors import StoreDown
 
 Doc = dict[str, Any]
-_SHOWN: Doc = {"run": "$_id", "machine": 1, "home": 1, "record": 1, "age": {"$subtract": ["$$NOW", "$seen"]}}
+_AGE: Doc = {"$cond": [{"$eq": [{"$type": "$seen"}, "date"]}, {"$subtract": ["$$NOW", "$seen"]}, None]}
+_SHOWN: Doc = {"run": "$_id", "machine": 1, "home": 1, "record": 1, "age": _AGE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +77,30 @@ class HostRuns:
         """Number and hash of all lines of an audit chain that were ever the last one when a run was copied."""
         with _told():
             found = list(self._runs.find({"chain": chain}, {"heads": 1}))
-        return [(head["line"], head["hash"]) for doc in found for head in doc.get("heads", [])]
+        lists = (heads for doc in found if isinstance(heads := doc.get("heads"), list))
+        return [said for heads in lists for head in heads if (said := _head(head)) is not None]
 
     def _found(self, query: Doc, limit: int) -> list[Copy]:
         with _told():
             docs = list(self._runs.find(query, _SHOWN).sort("started", DESCENDING).limit(limit))
-        return [
-            Copy(run=d["run"], machine=d["machine"], home=d["home"], record=d["record"], age=max(0, d["age"]) / 1000)
-            for d in docs
-        ]
+        return [copy for doc in docs if (copy := _copy(doc)) is not None]
+
+
+# Anybody may have written there: what is no copy, and no head, is passed over.
+
+
+def _copy(doc: Doc) -> Copy | None:
+    texts: Doc = {key: doc.get(key) for key in ("run", "machine", "home", "record")}
+    age = doc.get("age")
+    if not all(isinstance(text, str) for text in texts.values()) or not isinstance(age, int | float):
+        return None
+    return Copy(**texts, age=max(0, age) / 1000)
+
+
+def _head(said: Any) -> tuple[int, str] | None:
+    if not isinstance(said, dict) or not isinstance(said.get("line"), int) or not isinstance(said.get("hash"), str):
+        return None
+    return said["line"], said["hash"]
 
 
 @contextmanager

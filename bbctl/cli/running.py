@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shlex
 import sys
@@ -247,8 +248,9 @@ def next_for(record: RunRecord) -> str | None:
     if record.outcome == "running":
         return f"bbctl runs show {record.run} -w"
     if record.outcome == "refused":
-        said = record.error or {}
-        return str(said["next"]) if said.get("next") else None
+        said = str((record.error or {}).get("next") or "")
+        foreign = record.elsewhere is not None and re.search(r"[;&|<>`$\n]", said)  # more than a command of ours
+        return said if said and not foreign else None
     if where := record.elsewhere:
         free = f" · bbctl unlock {','.join(short)}" if (short := _cut_short(record)) else ""
         home = f"BBCTL_HOME={shlex.quote(where.home)} " if where.home else ""

@@ -147,7 +147,7 @@ def _line(*pieces: tuple[str, str]) -> Text:
 def _step_line(step: Mapping[str, Any]) -> str:
     mark, _ = MARK[step["outcome"]]
     spent = age(step["seconds"]) if step["outcome"] != "skipped" else ""
-    return f"{mark} {step['step']:<10} {spent:>6}  {safe(step['detail'])}".rstrip()
+    return f"{mark} {safe(step['step']):<10} {spent:>6}  {safe(step['detail'])}".rstrip()
 
 
 def _vip(state: str | None) -> str:
@@ -165,16 +165,19 @@ def result(record: RunRecord, *, drawn: bool, next: str | None) -> str:
             lines += ["", *_trouble(host)]
     left = [h.host.split(".", 1)[0] for h in record.hosts if h.outcome == "untouched"]
     if left and record.outcome != "refused":
-        lines.append(f"  untouched  {', '.join(left)}")
+        lines.append(f"  untouched  {safe(', '.join(left))}")
     spent = age(record.finished - record.started) if record.finished else ""
     counts = " · ".join(_counts(record.hosts))
-    lines += ["", f"{record.outcome}{f' in {spent}' if spent else ''} · {counts or 'no hosts'} · run {record.run}"]
+    lines += [
+        "",
+        f"{record.outcome}{f' in {spent}' if spent else ''} · {counts or 'no hosts'} · run {safe(record.run)}",
+    ]
     if record.error:
         lines.append(f"because    {safe(str(record.error['message']))}")
     there = f"{record.elsewhere.machine}:" if record.elsewhere else ""
-    lines += [f"evidence   {there}{path}" for path in _folders(record.hosts)]
+    lines += [f"evidence   {safe(there)}{path}" for path in _folders(record.hosts)]
     if next:
-        lines.append(f"next       {next}")
+        lines.append(f"next       {safe(next)}")
     return "\n".join(lines).lstrip("\n")
 
 
@@ -227,14 +230,14 @@ def _heard(record: RunRecord) -> str:
 def _host_line(host: HostRecord, wide: int) -> str:
     hung = f" (hung, {'killed ' + str(host.killed_pid) if host.killed_pid else 'not killed'})" if host.hung else ""
     outcome = f"under way, at {host.step}" if host.outcome == "running" else host.outcome
-    return f"{host.host:<{wide}}  {outcome}{hung}{_vip(host.vip) if host.outcome != 'untouched' else ''}"
+    return safe(f"{host.host:<{wide}}  {outcome}{hung}{_vip(host.vip) if host.outcome != 'untouched' else ''}")
 
 
 def _trouble(host: HostRecord) -> list[str]:
     """Where a host that is not done stands."""
     last = next((s for s in reversed(host.steps) if s.outcome == "failed"), None)
-    where = f" at {last.step}: {safe(last.detail)}" if last else f" at {host.step}" if host.step else ""
-    lines = [f"✗ {host.host} {host.outcome}{where}"]
+    where = f" at {last.step}: {last.detail}" if last else f" at {host.step}" if host.step else ""
+    lines = [safe(f"✗ {host.host} {host.outcome}{where}")]
     stands = {"in": "in its VIP", "out": "OUT of its VIP", "none": "it has no VIP"}.get(host.vip, "VIP state unknown")
     killed = f" · process {host.killed_pid} was killed" if host.killed_pid else ""
     lines.append(f"  stands     {stands}{killed}")

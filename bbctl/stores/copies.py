@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from bbctl import audit
 from bbctl.errors import StoreDown
-from bbctl.model import Elsewhere, HostOutcome, HostRecord, RunOutcome, RunRecord, StepOutcome, StepRecord
+from bbctl.model import Elsewhere, HostOutcome, HostRecord, RunOutcome, RunRecord, StepOutcome, StepRecord, VipState
 from bbctl.settings import Stores, machine
 from bbctl.stores import embedded
 from engine import errors
@@ -20,7 +20,8 @@ from engine.hostruns import Copy, HostRuns
 
 PATIENCE = 2.0  # seconds for one answer
 LIMIT = 500  # runs that a list takes in
-_OUTCOMES = {*get_args(RunOutcome), *get_args(HostOutcome), *get_args(StepOutcome)}
+LATEST = 1e11  # seconds since the epoch: what is later is no date
+_OUTCOMES = (*get_args(RunOutcome), *get_args(HostOutcome))
 
 
 def url_of(stores: Stores, home: Path) -> str | None:
@@ -86,33 +87,74 @@ def _record(copy: Copy) -> RunRecord | None:
         said = json.loads(copy.record)
         rows = tuple(_row(row) for row in said.pop("hosts"))
         record = RunRecord(**{**_known(RunRecord, said), "hosts": rows, "elsewhere": where})
-        return record if record.run == copy.run and _sound(record) else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+        sound = record.run == copy.run and _word(copy.machine) and _sound(record) and all(map(_sound_row, rows))
+        return record if sound else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
 def _sound(record: RunRecord) -> bool:
-    """Whether it holds what it should: its id becomes a part of commands to type."""
-    steps = [step for row in record.hosts for step in row.steps]
-    words = [
-        record.kind,
-        record.reason,
-        record.operator,
-        *(row.host for row in record.hosts),
-        *(s.detail for s in steps),
-    ]
-    numbers = [record.started, record.finished or 0.0, *(step.seconds for step in steps)]
+    """Whether it holds what it should, rows apart: its id becomes a part of commands to type."""
     return (
-        re.fullmatch(r"[\w.-]{1,64}", record.run) is not None
-        and all(isinstance(word, str) for word in words)
-        and all(isinstance(number, int | float) for number in numbers)
-        and {record.outcome, *(row.outcome for row in record.hosts), *(step.outcome for step in steps)} <= _OUTCOMES
+        _word(record.run)
+        and all(isinstance(text, str) for text in (record.kind, record.reason, record.operator))
+        and _time(record.started)
+        and (record.finished is None or _time(record.finished))
+        and record.outcome in _OUTCOMES
+        and _told(record.error)
+        and isinstance(record.aborted, bool)
+        and isinstance(record.inventory, str | None)
+    )
+
+
+def _sound_row(row: HostRecord) -> bool:
+    """The same of a host: its name, too, stands in commands."""
+    return (
+        _word(row.host)
+        and row.outcome in _OUTCOMES
+        and isinstance(row.hung, bool)
+        and isinstance(row.killed_pid, int | None)
+        and all(isinstance(path, str) for path in row.evidence)
+        and row.vip in get_args(VipState)
+        and (row.step is None or _word(row.step))
+        and all(_sound_step(step) for step in row.steps)
+    )
+
+
+def _sound_step(step: StepRecord) -> bool:
+    return (
+        _word(step.step)
+        and step.outcome in get_args(StepOutcome)
+        and _time(step.seconds)
+        and isinstance(step.detail, str)
+    )
+
+
+def _word(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"\w[\w.@+-]{0,252}", text) is not None
+
+
+def _time(number: object) -> bool:
+    """Whether it is a date or a duration that can be told, in seconds."""
+    return isinstance(number, int | float) and 0 <= number < LATEST
+
+
+def _told(error: object) -> bool:
+    if error is None:
+        return True
+    return (
+        isinstance(error, Mapping)
+        and isinstance(error.get("message"), str)
+        and all(isinstance(text, str | None) for text in error.values())
     )
 
 
 def _row(said: dict[str, Any]) -> HostRecord:
     steps = tuple(StepRecord(**_known(StepRecord, step)) for step in said.pop("steps"))
-    return HostRecord(**{**_known(HostRecord, said), "steps": steps, "evidence": tuple(said["evidence"])})
+    evidence = said["evidence"]
+    if not isinstance(evidence, list):
+        raise TypeError("evidence is no list")
+    return HostRecord(**{**_known(HostRecord, said), "steps": steps, "evidence": tuple(evidence)})
 
 
 def _known(kind: type[Any], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bbctl.model import HostRecord, RunRecord, StepRecord
+from bbctl.model import Elsewhere, HostRecord, RunRecord, StepRecord
 from bbctl.render import run as render
 from bbctl.render import screen
 from bbctl.render.hostrows import HostRows
@@ -32,6 +32,11 @@ def test_a_failure_says_where_the_host_stands_and_what_to_type() -> None:
 def test_text_from_a_host_is_shown_and_not_obeyed() -> None:
     assert "\x1b" not in render.result(RECORD, drawn=False, next=None)
     assert "\x1b" not in render.show(RECORD, next=None)
+    foreign = replace(
+        RECORD, hosts=(replace(FAILED, host="w2\x1b[2J", steps=(), step="\x1b[2J"),),
+        elsewhere=Elsewhere(machine="ops\x1b[2J", home="/\x1b[2J", age=1.0),
+    )  # fmt: skip
+    assert "\x1b" not in render.show(foreign, next="\x1b[2J")
 
 
 def test_a_refusal_says_why() -> None:
