@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bbctl.errors import UsageError
@@ -105,6 +106,8 @@ def read(
     start = _start(session, where, wanted.since, zone) if zone and wanted.since is not None else None
     reader = _Reader(where=where, emit=emit, note=lambda text: note(where.host.name, text), cancel=cancel)
     reader.sieve = Sieve(wanted=wanted, zone=zone)
+    if wanted.follow and not wanted.lines:
+        reader.begin(session, start)
     limit = WITHIN if not wanted.follow else FOREVER if wanted.seconds is None else wanted.seconds
     until = time.monotonic() + limit
     while True:
@@ -145,6 +148,11 @@ class _Reader:
         limit = max(0.0, until - time.monotonic())
         return session.run(text, timeout=limit, keep=0, on_output=self._take, guard=True, cancel=self.cancel)
 
+    def begin(self, session: Session, start: int | None) -> None:
+        """Remember where the file ends before anything came. Where that cannot be told, nothing is known."""
+        with suppress(ValueError):
+            self.trail.begin(self._look(session, self.where.path, 1), start)
+
     def _take(self, stream: str, data: bytes) -> None:
         if stream == "err":
             self.errors.take(data)
@@ -180,7 +188,7 @@ class _Reader:
         return None
 
     def _place(self, session: Session) -> int | None:
-        if not self.trail.last:
+        if not self.trail.last and self.trail.file is None:
             return None
         place = self.trail.place(self.where.path, lambda path, window: self._look(session, path, window))
         self._take("out", place.missed)
