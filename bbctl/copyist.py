@@ -7,8 +7,12 @@ Once the run is over it copies what earlier runs could not, and ends; where Mong
 
 from __future__ import annotations
 
-import json
 import os
+
+if __name__ == "__main__":
+    os.nice(10)  # before the imports, which cost more than all the rest: the run comes first
+
+import json
 import sys
 import time
 from contextlib import suppress
@@ -21,6 +25,7 @@ from bbctl.settings import Stores
 from bbctl.stores import copies
 
 LOOK = 0.5  # seconds between two looks at the journal
+LONGEST = 20.0  # seconds between two attempts where MongoDB does not answer; at first LOOK
 BEAT = 20.0  # seconds after which a run that goes on is told again
 SETTLE = 0.5  # seconds for whoever carried the run out to write its last line of the audit
 LATE = 5.0  # seconds after the run in which MongoDB may still answer
@@ -33,16 +38,21 @@ def follow(url: str, home: Path, run: str) -> bool:
     told: tuple[int, bool] | None = None
     told_at = 0.0
     over: float | None = None
+    again, pause = 0.0, LOOK
     while True:
         events, held = journal.load(folder)
         if not held and over is None:
             over = time.monotonic()
+            again, pause = 0.0, LOOK
             time.sleep(SETTLE)
             continue
-        if told != (len(events), held) or (held and time.monotonic() - told_at > BEAT):
-            with suppress(StoreDown):
+        late = told != (len(events), held) or (held and time.monotonic() - told_at > BEAT)
+        if late and time.monotonic() >= again:
+            try:
                 _keep(url, home, folder, events, held=held)
-                told, told_at = (len(events), held), time.monotonic()
+                told, told_at, pause = (len(events), held), time.monotonic(), LOOK
+            except StoreDown:
+                again, pause = time.monotonic() + pause, min(2 * pause, LONGEST)
         done = told == (len(events), held)
         if over is not None and (done or time.monotonic() - over > LATE):
             return done
@@ -81,7 +91,6 @@ def _marked(folder: Path) -> int | None:
 
 def main() -> int:
     said: dict[str, Any] = json.load(sys.stdin)
-    os.nice(10)
     home = Path(said["home"])
     os.umask(0o077)
     with suppress(OSError, BbctlError):  # a copy is nobody's duty: the journal is the truth
