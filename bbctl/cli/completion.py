@@ -14,8 +14,19 @@ from bbctl.near import hint, shown
 SCRIPTS = {
     "bash": """\
 _bbctl() {
-    local IFS=$'\\n' word="${COMP_WORDS[COMP_CWORD]}"
-    COMPREPLY=($(bbctl __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" "$word" 2>/dev/null))
+    # Bash breaks words at @ = : too. What is glued to the word is asked for with it, and given back less what stays typed.
+    local IFS=$'\\n' piece="${COMP_WORDS[COMP_CWORD]}" line="${COMP_LINE:0:COMP_POINT}" at=$COMP_CWORD word head
+    local whole="${line##*[[:space:]]}"
+    word=$piece
+    while [[ $word != "$whole" && $whole == *"$word" && $at -gt 1 ]]; do
+        at=$((at - 1)) word="${COMP_WORDS[at]}$word"
+    done
+    if [[ $word != "$whole" ]]; then word=$piece at=$COMP_CWORD; fi
+    head="${word%"$piece"}"
+    case $piece in [=:]) head=$word;; esac
+    head="${head%@}"
+    COMPREPLY=($(bbctl __complete "${COMP_WORDS[@]:1:at-1}" "$word" 2>/dev/null))
+    COMPREPLY=("${COMPREPLY[@]#"$head"}")
 }
 complete -o default -F _bbctl bbctl
 """,

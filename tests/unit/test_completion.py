@@ -103,3 +103,25 @@ def test_bash_takes_the_words_that_bbctl_offers(environ: dict[str, str]) -> None
     environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
     done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout == "first\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "offered"),
+    [
+        ("bbctl restart @wor", "bbctl restart @ wor", "@workers"),
+        ("bbctl restart @", "bbctl restart @", "@workers"),
+        ("bbctl restart first,@wor", "bbctl restart first, @ wor", "@workers"),
+        ("bbctl wf show invoice=47", "bbctl wf show invoice = 47", "4711"),
+        ("bbctl wf show invoice=", "bbctl wf show invoice =", "4711"),
+    ],
+)
+def test_bash_which_breaks_words_at_some_signs_keeps_what_was_typed(
+    environ: dict[str, str], line: str, words: str, offered: str
+) -> None:
+    """`words` as Bash hands them on; what is offered takes the place of what stands behind the last break, an @ included."""
+    remember_workflows(Path(environ["BBCTL_HOME"]), ["invoice=4711"])
+    state = f'COMP_LINE="{line}"; COMP_POINT={len(line)}; COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}; '
+    script = SCRIPTS["bash"] + state + '_bbctl; printf "%s\\n" "${COMPREPLY[@]}"'
+    environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{offered}\n"
