@@ -14,7 +14,7 @@ import pytest
 from bbctl.logs import Read, Source, Wanted, read
 from bbctl.model import Host
 from bbctl.ssh.transport import Transport
-from tests.integration.sshd import Farm, farm, wait_for
+from tests.integration.sshd import Farm, Proxy, farm, processes, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,6 @@ def test_a_file_that_is_not_there_yet_is_waited_for_and_read_from_its_beginning(
 def test_following_for_a_while_ends_well_and_leaves_nothing_running(
     hosts: tuple[Farm, Transport], tmp_path: Path
 ) -> None:
-    from tests.integration.sshd import processes
 
     add(tmp_path / "log", 1, 2)
     reading = Reading(hosts, tmp_path / "log", replace(FOLLOW, seconds=1.0))
@@ -202,15 +201,38 @@ def test_bytes_that_are_no_text_come_through_as_they_are(hosts: tuple[Farm, Tran
     assert reading.lines == [b"\xff\xfe\0\x1b[2J bad\r", b"next"]
 
 
+def behind_a_proxy(made: Farm) -> tuple[Proxy, Host]:
+    proxy = made.proxy("h1")
+    line = made.known_line("h1", address="127.0.0.1").replace(f":{made.port}", f":{proxy.port}")
+    made.known_hosts.write_text(made.known_hosts.read_text() + line)
+    return proxy, made.host("h1", address="127.0.0.1", port=proxy.port)
+
+
+def test_what_comes_while_a_host_is_out_of_sight_is_read_also_where_nothing_had_come_before(
+    hosts: tuple[Farm, Transport], tmp_path: Path
+) -> None:
+    made, path = hosts[0], tmp_path / "log"
+    proxy, host = behind_a_proxy(made)
+    path.write_text("old\n")
+    with Transport(made.fleet(host)) as transport:
+        reading = Reading((made, transport), path, Wanted(lines=0, follow=True), host)
+        wait_for(lambda: processes(f"{path} 0"), "the follower")
+        proxy.mode = "cut"
+        wait_for(lambda: any("out of sight" in text for text in reading.notes), "a notice")
+        add(path, 1, 3)
+        proxy.mode = "pass"
+        wait_for(lambda: len(reading.lines) >= 3, "what came meanwhile", 30)
+        reading.stop()
+    assert reading.lines == numbered(3)
+    assert "is in sight again; goes on where it ended" in reading.notes
+
+
 def test_a_connection_that_dies_is_made_anew_and_no_line_is_lost_or_comes_twice(
     hosts: tuple[Farm, Transport], tmp_path: Path
 ) -> None:
     """Half a line at the moment of the cut, more while the host is out of sight; and, the second time, a rotation."""
     made, path = hosts[0], tmp_path / "log"
-    proxy = made.proxy("h1")
-    host = made.host("h1", address="127.0.0.1", port=proxy.port)
-    line = made.known_line("h1", address="127.0.0.1").replace(f":{made.port}", f":{proxy.port}")
-    made.known_hosts.write_text(made.known_hosts.read_text() + line)
+    proxy, host = behind_a_proxy(made)
     add(path, 1, 20)
     with Transport(made.fleet(host)) as transport:
         reading = Reading((made, transport), path, FOLLOW, host)

@@ -1,0 +1,43 @@
+"""What anybody may write beside the copies of runs: a real mongod holds it, and the runs are told all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from bbctl import audit
+from bbctl.model import HostRecord, RunRecord
+from bbctl.stores import copies
+
+RECORD = RunRecord(
+    run="r-7e11", kind="drain", outcome="done", reason="deploy 81", operator="ann@ops1", started=1.0, finished=2.0,
+    hosts=(HostRecord(host="w1", outcome="drained"),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"_id": "r-7e12"},
+        {"_id": 7, "machine": "ops1", "home": "/h", "record": "{}"},
+        {"_id": "r-7e12", "machine": "ops1", "home": "/h", "record": "{}", "seen": "yesterday"},
+        {"_id": "r-7e12", "machine": "ops1", "home": "/h", "record": "{}", "seen": 3, "started": float("inf")},
+        {"_id": "r-7e12", "machine": [], "home": {}, "record": None, "heads": "all"},
+        {"_id": "r-7e12", "heads": [1, {"line": "one", "hash": 2}, {}]},
+    ],
+)
+def test_a_document_that_is_no_copy_hides_no_run_and_no_head(
+    mongo_url: str, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    audit.append(tmp_path, {"operator": "ann@ops1", "command": "drain"})
+    copies.keep(mongo_url, RECORD, tmp_path)
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        runs = client.get_default_database()["host_runs"]
+        (kept,) = runs.find()
+        runs.insert_one({**other, "chain": kept["chain"]})
+    assert [r.run for r in copies.newest(mongo_url)] == ["r-7e11"]
+    assert [r.run for r in copies.named(mongo_url, "r-7e")] == ["r-7e11"]
+    assert copies.heads(mongo_url, tmp_path) == [audit.head(tmp_path)]
