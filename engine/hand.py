@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from engine import events
 from engine.flight import Flights
@@ -110,6 +110,7 @@ class Hand:
                     continue
                 careful = True
             self.held[node._id] = Held(node)
+            self.roots.pop(node.wf, None)  # its workflow may have been paused since that was read
         self.leases.set({id: h.node.rev for id, h in self.held.items()})
         if back:
             self.rt.store.give_back(back, self.rt.store.now() + 200, uncount=True)
@@ -168,5 +169,6 @@ class Hand:
 
 
 def _next(held: Held) -> Iterable[Node]:
-    """The children that are started first when its turn comes."""
-    return islice(events.startable(held.kids or ()), 4)
+    """The children that are started first when its turn comes, and the one under way that they wait for."""
+    kids = held.kids or ()
+    return islice(chain((kid for kid in kids if kid.open == "b"), events.startable(kids)), 4)

@@ -65,7 +65,8 @@ def _open(node: Node, ctx: Context) -> None:
 
 
 def _prune(node: Node, ctx: Context) -> None:
-    owe(node, "prune", True if node.ss == "deactivated" else follow.UNBORN)
+    wanted = True if node.ss == "deactivated" else follow.UNBORN
+    owe(node, "prune", (node.do or {}).get("prune", wanted))  # what an event owes stands
 
 
 def _error(node: Node, ctx: Context) -> None:

@@ -174,10 +174,11 @@ class Store(Claims, Searches, Records):
         return changed
 
     def forget_unborn(self, query: Doc) -> None:
-        """Deletes those that never became more than they were born as: pending, with one line of history. Journalled."""
+        """Deletes those that never became more than they were born as: pending, with one line of history, nothing below
+        them and nobody linked. Journalled."""
         failpoint("forget.before")
         with self._wire():
-            deletes = [{"q": {**query, "ss": "pending", "hn": 1}, "limit": 0}]
+            deletes = [{"q": {**query, "ss": "pending", "hn": 1, "gen": None, "links": None, "link": None}, "limit": 0}]
             self._command({"delete": "nodes", "deletes": deletes}, True)
         failpoint("forget.after")
 
