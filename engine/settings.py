@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 def place(url: str) -> str:
     """The servers in a store's URL, without user, password and options; the same for every kind of store."""
-    hosts = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+    head, _, options = url.partition("://")[2].partition("?")
+    if "@" in options:  # a bare ? in the password, or an @ in an option: who could tell
+        return "?"
+    hosts = head.rpartition("@")[2]
     return hosts if hosts.startswith("/") else hosts.partition("/")[0]
 
 

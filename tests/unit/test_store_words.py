@@ -20,7 +20,8 @@ from engine.settings import place
     [
         ("mongodb://h1:1,h2:2/db?replicaSet=rs0", "h1:1,h2:2"),
         ("mongodb://ann:s%40cret@h1:1/db", "h1:1"),
-        ("mongodb://ann:se@cr?et/x@h1:1/db", "h1:1"),
+        ("mongodb://ann:se@cr?et/x@h1:1/db", "?"),
+        ("redis://h1:6379/0?password=se@cret", "?"),
         ("mongodb+srv://ann:secret@cluster.example", "cluster.example"),
         ("redis://:secret@h1:6379/0", "h1:6379"),
         ("rediss://[::1]:6379", "[::1]:6379"),
