@@ -9,6 +9,8 @@ from urllib.parse import unquote
 from bbctl.model import Lease, Lock
 from bbctl.remote.shell import quote
 
+NEVER = 4e9
+"""Seconds since the epoch, in the year 2096: a lease until then or later has no end."""
 _WRITE = r"""
 umask 077
 f={folder}/drained
@@ -50,10 +52,13 @@ def understand(output: bytes, *, now: float) -> Lease | None:
     """The lease out of what `read` printed at `now` by the host's clock; None where there is none, or it cannot be understood."""
     said = dict(line.split(" ", 1) for line in output.decode("utf-8", "replace").splitlines() if " " in line)
     try:
-        until = None if said["until"] == "-" else float(said["until"])
+        since, until = float(said["since"]), None if said["until"] == "-" else float(said["until"])
+        if not (0 <= since < NEVER and (until is None or until >= 0)):
+            return None
+        until = None if until is None or until >= NEVER else until
         words = {key: unquote(said[key]) for key in ("operator", "run", "reason")}
         left = None if until is None else until - now
-        return Lease(**words, since=float(said["since"]), until=until, left=left)
+        return Lease(**words, since=since, until=until, left=left)
     except (KeyError, ValueError):
         return None
 

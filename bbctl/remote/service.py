@@ -36,7 +36,7 @@ umask 077
 base={folder}
 mkdir -p -m 700 -- "$base" || exit 1
 base="$base"/{name}
-rm -f -- "$base.pid" "$base.exit" "$base.out" "$base.new"
+rm -f -- "$base.pid" "$base.exit" "$base.out" "$base.new" "$base.sh"  # a shell may still read the old text: never write into it
 printf %b {text} > "$base.sh" || exit 1
 umask 022
 case $(setsid --help 2>&1) in

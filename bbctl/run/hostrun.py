@@ -134,7 +134,7 @@ def _preflight(w: Work) -> Done:
     if facts.process == "hung" and identity(facts.proc) == w.old:
         w.hung = True
         w.note(hung=True)
-    w.served = w.is_new(facts.proc) and facts.in_service
+    w.served = w.job.procedure.goal == "restarted" and w.is_new(facts.proc) and facts.in_service
     return Done(detail=found.said)
 
 
@@ -142,6 +142,8 @@ def _prove(w: Work) -> None:
     """What the goal says is so: a playbook may have left out what would have made it true."""
     if w.job.procedure.goal == "stopped" and (proc := w.look().proc) is not None:
         raise StepFailed(f"process {proc.pid} still runs")
+    if w.job.procedure.goal == "drained" and w.gate.place().state == "in":
+        raise StepFailed("it is still in its VIP")
 
 
 def _soak(w: Work, seconds: float) -> Done:

@@ -235,6 +235,8 @@ def as_json(record: RunRecord) -> dict[str, Any]:
     value = asdict(record)
     value["started"], value["finished"] = stamp(record.started), stamp(record.finished)
     for row in value["hosts"]:
+        if row["outcome"] == "running":  # no word of the record's: the run's own outcome and the host's step tell it
+            row["outcome"] = "interrupted"
         row["evidence"] = list(row["evidence"])
         row["steps"] = [{**s, "seconds": round(s["seconds"], 3)} for s in row["steps"]]
     return value

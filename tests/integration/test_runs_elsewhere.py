@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_elsewhere_is_told_as_under_way_and_then_as_cut_off
     proc = far.popen("restart", "h1", "--yes", home=there)
     assert kill_at(proc, far, "stop", 0, home=there)
     run = far.runs(there)[-1].name
-    assert known_there(far, run[:5], here, outcome="running", step="stop").outcomes == {"h1": "running"}
+    assert known_there(far, run[:5], here, outcome="running", step="stop").outcomes == {"h1": "interrupted"}
     watch = far.popen("runs", "show", run, "-w", "-o", "json", home=here)
     assert watch.stdout is not None
     assert json.loads(watch.stdout.readline())["outcome"] == "running"

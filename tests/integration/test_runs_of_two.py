@@ -33,7 +33,8 @@ def test_a_host_at_work_is_told_as_running_and_a_lock_that_was_lost_is_not_let_g
     assert kill_at(proc, pair, "stop", 0, home=home)
     run = pair.runs(home)[-1].name
     shown = pair.bbctl("runs", "show", run, "-o", "json", home=home)
-    assert (shown.record["outcome"], shown.outcomes) == ("running", {"h1": "running"})
+    assert (shown.record["outcome"], shown.record["hosts"][0]["step"]) == ("running", "stop")
+    assert shown.outcomes == {"h1": "interrupted"}, "of a host's outcomes; there is none for one at work"
     text = pair.bbctl("runs", "show", run, home=home).out
     assert "under way, at stop" in text
     assert f"bbctl runs show {run} -w" in text
@@ -74,3 +75,16 @@ def test_a_host_that_was_down_and_was_started_by_hand_is_not_stopped(pair: Shop,
     resumed = pair.change("runs", "resume", pair.runs(home)[-1].name, home=home)
     assert (resumed.code, resumed.outcomes, member.calls) == (0, {"h1": "restarted"}, []), resumed
     assert member.pid == pid
+
+
+def test_a_resumed_drain_takes_out_a_host_that_another_run_put_in_again(pair: Shop, tmp_path: Path) -> None:
+    home, member = str(tmp_path / "home"), pair.members[0]
+    proc = pair.popen("drain", "h1", "--yes", "--reason", "test", home=home)
+    assert kill_at(proc, pair, "drain", home=home)
+    proc.communicate(timeout=30)
+    break_locks(pair)
+    assert pair.change("restart", "h1", home="other").code == 0
+    assert member.heartbeat.exists()
+    resumed = pair.change("runs", "resume", pair.runs(home)[-1].name, home=home)
+    assert (resumed.code, resumed.outcomes, member.heartbeat.exists()) == (0, {"h1": "drained"}, False), resumed
+    assert pair.change("undrain", "h1", home=home).code == 0

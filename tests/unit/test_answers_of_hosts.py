@@ -7,7 +7,7 @@ import pytest
 from bbctl import dumps, health
 from bbctl.model import Health, Host, Ssh
 from bbctl.redact import mask
-from bbctl.remote import http, machine, sections, vip
+from bbctl.remote import http, lease, machine, sections, vip
 
 STATES = """1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since_last_change
@@ -187,3 +187,29 @@ def test_passwords_and_tokens_never_leave_in_a_bundle(text: str) -> None:
 def test_what_is_no_secret_stays_readable() -> None:
     text = "2026-11-24 03:02:58 INFO Stopping HornetQ http://10.0.0.1:8080/health status 503 user=ann"
     assert mask(text) == text
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "ends"),
+    [
+        ("100", "200", 200.0),
+        ("100", "302400000000", None),
+        ("100", "inf", None),
+        ("100", "1e300", None),
+        ("100", "-", None),
+    ],
+)
+def test_a_lease_ends_or_has_no_end_and_can_always_be_told(since: str, until: str, ends: float | None) -> None:
+    said = f"operator ann\nrun r-1\nreason dump\nsince {since}\nuntil {until}\n".encode()
+    found = lease.understand(said, now=150.0)
+    assert found is not None
+    assert found.until == ends
+    assert lease.words(found).startswith("ann (r-1)")
+
+
+@pytest.mark.parametrize(
+    ("since", "until"), [("nan", "-"), ("inf", "-"), ("100", "nan"), ("-1", "-"), ("x", "-"), ("1", "-5")]
+)
+def test_a_damaged_lease_is_none(since: str, until: str) -> None:
+    said = f"operator ann\nrun r-1\nreason dump\nsince {since}\nuntil {until}\n".encode()
+    assert lease.understand(said, now=150.0) is None
