@@ -1,6 +1,6 @@
 """`python -m bench [PART]…`: the parts one after the other, their figures on the screen and in docs/results.md.
 
-    python -m bench                 everything, as `make bench` does: half an hour
+    python -m bench                 everything, as `make bench` does: a quarter of an hour
     python -m bench engine --small  one part, a fifth of the work; what the part's own --help lists may follow
 
 What a part prints is kept as it is. A part that fails is named in the page, and the exit code is 1.
@@ -41,16 +41,17 @@ def main() -> int:
     said, more = words.parse_known_args()
     if unknown := set(said.parts) - set(PARTS):
         words.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    text, failed = ["## Bench", "", "`make bench` writes this section.", "", circumstances()], 0
+    failed = 0
     for part in said.parts or PARTS:
         print(f"\n== {part}", flush=True)
+        at = circumstances()
         printed, code = run(part, more)
         failed |= code
-        text += ["", f"### {part}", "", PARTS[part], "", f"    python -m bench.{' '.join([part, *more])}", ""]
+        text = [f"## Bench: {part}", "", f"    python -m bench {' '.join([part, *more])}", "", PARTS[part], "", at, ""]
         text += ["```", printed.strip(), "```"] + ([f"**ended with {code}**"] if code else [])
-    if not said.dry:
-        replace("bench", "\n".join(text))
-        print("\ndocs/results.md")
+        if not said.dry:
+            replace(f"bench {part}", "\n".join(text))
+            print("\ndocs/results.md")
     return 1 if failed else 0
 
 

@@ -1,9 +1,9 @@
-"""B1-B4 on our engine (two workers, journalled), on RQ (two SimpleWorkers) and, with --peers PYTHON, on Dramatiq (2 x 8).
+"""B1-B4 on our engine (two workers, journalled), on RQ (two SimpleWorkers) and on Dramatiq (2 x 8).
 
 Peers keep their jobs in a Redis with an append-only file, fsync every second, and no state of workflows. The join of B2:
 RQ's users count by hand; Dramatiq has groups with completion callbacks, and a second row counts by hand there too.
 
-    python -m bench.engine [--peers VENV/bin/python] [--only b1] [--small]
+    python -m bench.engine [--only b1] [--small] [--alone]
 
 Of ours alone: B1 with a client over HTTP (`http`), and 10,000 signals on one workflow (`signals`).
 
@@ -171,6 +171,19 @@ def resident(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def peers_python(venv: Path) -> str:
+    """Of an environment with the peers that bbctl itself does not need, made when missing."""
+    python = venv / "bin/python"
+    if not (venv / "bin/dramatiq").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        needed = ROOT / "bench/requirements-engine.txt"
+        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(needed)], check=True)
+    return str(python)
+
+
 # -- peers ---------------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +308,13 @@ def measured(peer: Ours | Peer, only: str, part: float) -> Figures:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", help="Python of an environment with bench/requirements-engine.txt")
+    parser.add_argument("--venv", type=Path, default=ROOT / "build/bench-engine", help="where Dramatiq is installed")
     parser.add_argument("--only", default="", help="b1, b2, b3, b4, http or signals")
     parser.add_argument("--small", action="store_true", help="a fifth of the work")
     parser.add_argument("--alone", action="store_true", help="without peers")
     options = parser.parse_args()
     part = 0.2 if options.small else 1.0
+    python = None if options.alone else peers_python(options.venv)
     results: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory(prefix="bbctl-bench-") as folder:
         mongo, server, other = Mongo.start(), Redis.start(), Redis.start()
@@ -311,11 +325,10 @@ def main() -> None:
                 results["bbctl"] = measured(us, options.only, part)
             if options.only in ("", "http"):
                 results["bbctl"]["b1 500 x 5 over HTTP"] = over_http(mongo, server, int(500 * part), 5)
-            if not options.alone:
+            if python is not None:
                 with rq(other.url()) as peer:
                     results["rq"] = measured(peer, options.only, part)
-            if options.peers:
-                with dramatiq(other.url(1), options.peers) as peer:
+                with dramatiq(other.url(1), python) as peer:
                     results["dramatiq"] = measured(peer, options.only, part)
         finally:
             for each in (mongo, server, other):

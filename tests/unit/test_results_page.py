@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import PARTS
 from bench.report import PAGE, replace
 from tests.faults.figures import row
 
@@ -30,7 +31,8 @@ def test_a_page_without_the_section_is_an_error_and_stays(tmp_path: Path) -> Non
 
 def test_the_page_has_the_sections_that_are_written() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert all(f"<!-- {name}: {end} -->" in text for name in ("bench", "faults") for end in ("begin", "end"))
+    sections = [*(f"bench {part}" for part in PARTS), "faults"]
+    assert all(f"<!-- {name}: {end} -->" in text for name in sections for end in ("begin", "end"))
 
 
 def test_a_fault_run_is_a_line_with_its_figures() -> None:
