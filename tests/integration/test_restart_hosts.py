@@ -89,7 +89,9 @@ def test_a_child_that_outlives_the_kill_of_its_wrapper_is_no_new_process(one: Sh
     """A shell in front of the JVM that bears the same words: with it alone gone nothing has been restarted."""
     host.down()
     host.flag("wrapped")
+    before = host.starts
     subprocess.run([str(host.script), "start"], check=True)
+    wait_for(lambda: host.starts > before, "the start", 30)  # until then a fork on its way bears the same words
     wrapper, child = wait_for(lambda: len(found := sorted(processes(f"-c {host.instance}"))) == 2 and found, "the two")
     host.flag("hang")
     host.flag("wrapped", on=False)
