@@ -193,7 +193,7 @@ def test_what_a_command_leaves_running_on_purpose_is_left_alone(session: Session
     assert ran.ok
     own, left = map(int, ran.stdout.split())
     wait_for(lambda: not guards(own), "the guard to be gone")
-    assert processes(nap(98205)) == [left]
+    wait_for(lambda: processes(nap(98205)) == [left], "the shells that bore its words to be gone, and it alone to stay")
     os.kill(left, 9)
 
 
