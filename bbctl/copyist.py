@@ -32,7 +32,7 @@ LATE = 5.0  # seconds after the run in which MongoDB may still answer
 EARLIER = 200  # runs that are looked at for what was never copied
 
 
-def follow(url: str, home: Path, run: str) -> bool:
+def follow(runs: copies.HostRuns, home: Path, run: str) -> bool:
     """Copy a run as it goes on, until its process lets it go. Whether its end was copied. Raises where it cannot be read."""
     folder = home / "runs" / run
     told: tuple[int, bool] | None = None
@@ -49,7 +49,7 @@ def follow(url: str, home: Path, run: str) -> bool:
         late = told != (len(events), held) or (held and time.monotonic() - told_at > BEAT)
         if late and time.monotonic() >= again:
             try:
-                _keep(url, home, folder, events, held=held)
+                _keep(runs, home, folder, events, held=held)
                 told, told_at, pause = (len(events), held), time.monotonic(), LOOK
             except StoreDown:
                 again, pause = time.monotonic() + pause, min(2 * pause, LONGEST)
@@ -59,7 +59,7 @@ def follow(url: str, home: Path, run: str) -> bool:
         time.sleep(LOOK)
 
 
-def catch_up(url: str, home: Path, run: str) -> None:
+def catch_up(runs: copies.HostRuns, home: Path, run: str) -> None:
     """Copy earlier runs of this inventory whose end MongoDB never heard of. Raises StoreDown."""
     inventory = journal.read(home / "runs" / run).inventory
     folders = sorted((home / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)[-EARLIER:]
@@ -68,12 +68,12 @@ def catch_up(url: str, home: Path, run: str) -> None:
             if _marked(folder) != _size(folder):
                 events, held = journal.load(folder)
                 if not held and events[0].get("inventory") == inventory:
-                    _keep(url, home, folder, events, held=False)
+                    _keep(runs, home, folder, events, held=False)
 
 
-def _keep(url: str, home: Path, folder: Path, events: list[journal.Event], *, held: bool) -> None:
+def _keep(runs: copies.HostRuns, home: Path, folder: Path, events: list[journal.Event], *, held: bool) -> None:
     size = _size(folder)
-    copies.keep(url, journal.fold(events, held=held), home)
+    copies.keep(runs, journal.fold(events, held=held), home)
     if not held:
         (folder / "copied").write_text(str(size))
 
@@ -95,8 +95,11 @@ def main() -> int:
     os.umask(0o077)
     with suppress(OSError, BbctlError):  # a copy is nobody's duty: the journal is the truth
         url = copies.url_of(Stores(mongo=said["mongo"], redis=said["redis"]), home)
-        if url is not None and follow(url, home, said["run"]):
-            catch_up(url, home, said["run"])
+        if url is None:
+            return 0
+        with copies.opened(url) as runs:
+            if follow(runs, home, said["run"]):
+                catch_up(runs, home, said["run"])
     return 0
 
 

@@ -34,6 +34,8 @@ def act(rt: Runtime, id: str, event: Event, *, check: Callable[[Node | None], No
             events.mark(after, ctx)
         if event(after, ctx) is False:
             return node
+        if "notify" in (node.do or {}):
+            events.heard(after, ctx)
         change = Change(node, events.settle(after, ctx))
         if commit(rt, change):
             finish(rt, after, ctx)

@@ -97,7 +97,7 @@ class Drain:
         self.hand.read_kids(turn)
         deadline = max(
             deadline, time.monotonic() + self.rt.settings.slice / 4
-        )  # parents too have a turn, however slow we are
+        )  # parents have a turn, however slow we are
         done: list[Held] = []
         for held in turn:
             if held.node._id in self.held and held.node._id not in busy and time.monotonic() < deadline:

@@ -274,9 +274,7 @@ def undrain(w: Work, args: Args) -> Done:
     before = w.gate.place()
     if before.state == "in":
         w.note(vip="in")
-        w.act(
-            lease.remove(w.host.lock)
-        )  # somebody put it back by hand: no later look shall take it for drained on purpose
+        w.act(lease.remove(w.host.lock))  # no later look shall take it for drained on purpose
         return skipped("already in the VIP")
     if why := _unfit(w):
         raise StepFailed(f"{why}; it stays out of the VIP")

@@ -16,7 +16,8 @@ from bbctl.model import Elsewhere, HostOutcome, HostRecord, RunOutcome, RunRecor
 from bbctl.settings import Stores, machine
 from bbctl.stores import embedded
 from engine import errors
-from engine.hostruns import Copy, HostRuns
+from engine.hostruns import Copy
+from engine.hostruns import HostRuns as HostRuns
 
 PATIENCE = 2.0  # seconds for one answer
 LIMIT = 500  # runs that a list takes in
@@ -32,37 +33,44 @@ def url_of(stores: Stores, home: Path) -> str | None:
     return str(kept["url"]) if kept["state"] == "ok" else None
 
 
-def keep(url: str, record: RunRecord, home: Path) -> None:
+def keep(runs: HostRuns, record: RunRecord, home: Path) -> None:
     """Write the record of a run of this home, with the head of its audit. Raises StoreDown."""
     text = json.dumps(asdict(record), ensure_ascii=False).encode("utf-8", "replace").decode()
     copy = Copy(run=record.run, machine=machine(), home=str(home), record=text, age=0.0)
-    with _open(url) as runs:
+    with _ours():
         runs.put(copy, started=record.started, chain=_chain(home), head=audit.head(home))
 
 
 def newest(url: str) -> list[RunRecord]:
     """The last runs of all machines, newest first. Raises StoreDown."""
-    with _open(url) as runs:
+    with opened(url) as runs:
         return _records(runs.newest(LIMIT))
 
 
 def named(url: str, beginning: str) -> list[RunRecord]:
     """The runs of all machines whose id begins so. Raises StoreDown."""
-    with _open(url) as runs:
+    with opened(url) as runs:
         return _records(runs.named(beginning))
 
 
 def heads(url: str, home: Path) -> list[tuple[int, str]]:
     """Number and hash of every line of this home's audit that was the last one when a run was copied. Raises StoreDown."""
-    with _open(url) as runs:
+    with opened(url) as runs:
         return runs.heads(_chain(home))
 
 
 @contextmanager
-def _open(url: str) -> Iterator[HostRuns]:
+def opened(url: str) -> Iterator[HostRuns]:
+    """One connection for all that is asked and written in it. Whatever MongoDB refuses is a StoreDown."""
+    with _ours(), HostRuns(url, within=PATIENCE) as runs:
+        yield runs
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """The engine's error as bbctl's."""
     try:
-        with HostRuns(url, within=PATIENCE) as runs:
-            yield runs
+        yield
     except errors.StoreDown as error:
         raise StoreDown(str(error), next="bbctl stores status") from None
 

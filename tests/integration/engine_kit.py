@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import workflows
+from engine.drain import Drain
 from engine.model import NewNode, Node
 from engine.runtime import Runtime
-from tests.integration.servers import Site
+from tests.integration.servers import Site, wait_for
 
 
 @dataclass
@@ -109,6 +110,13 @@ def outcomes(rt: Runtime, workflow: str) -> dict[str, int]:
             c.machine == "client" and c.after in ("complete", "resolved", "shutdown") for c in changes
         )
     return counts
+
+
+def finish(rt: Runtime) -> None:
+    """One worker works until nothing is due."""
+    drain = Drain(rt, "worker")
+    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
+    drain.leave(0)
 
 
 def at_rest(rt: Runtime) -> bool:

@@ -16,6 +16,7 @@ from engine.model import NewNode, NewWorkflow, Node
 from engine.registry import Registry
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
+from tests.integration.engine_kit import finish
 from tests.integration.servers import wait_for
 
 HANDLERS = Registry()
@@ -38,12 +39,6 @@ def rt(mongo_url: str) -> Iterator[Runtime]:
     found = open_runtime(Settings(mongo_url=mongo_url), handlers=HANDLERS)
     yield found
     found.close()
-
-
-def finish(rt: Runtime) -> None:
-    drain = Drain(rt, "worker")
-    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
-    drain.leave(0)
 
 
 def family(rt: Runtime, data: tuple[str, ...]) -> list[Node]:

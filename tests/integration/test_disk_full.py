@@ -25,15 +25,9 @@ def made() -> Iterator[TwoUsers]:
 @pytest.fixture
 def host(made: TwoUsers) -> TwoUsers:
     """Running and in its VIP, its small file system empty."""
-    made.sudoers(*made.exact)
     made.write()
     subprocess.run(made.ssh(f"rm -f {made.small}/filler"), check=True, capture_output=True)
-    made.heartbeat.touch()
-    os.chown(made.heartbeat, 61001, 61001)
-    if made.pid is None:
-        said = made.change("start", "h1")
-        assert said.outcomes == {"h1": "started"}, said
-    (made.service / "events").unlink(missing_ok=True)
+    made.running()
     return made
 
 

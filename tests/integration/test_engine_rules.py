@@ -205,7 +205,7 @@ def test_a_notification_tells_the_error_of_the_last_attempt_and_of_no_other(
     assert (said.key, said.headers["x-backbeat-attempt"]) == (f"{node}:2", "2")
 
 
-@pytest.mark.parametrize("word", ["resolved", "shutdown", "restart", "decisions"])
+@pytest.mark.parametrize("word", ["resolved", "shutdown", "restart", "decisions", "deactivated"])
 def test_a_client_that_rescues_inside_its_notification_is_told_once(build: Build, word: str) -> None:
     def answer(post: Post) -> int:
         if post.path == "/notification":

@@ -15,13 +15,12 @@ import pytest
 
 from engine import workflows
 from engine.change import document
-from engine.drain import Drain
 from engine.handlers import activity, register
 from engine.model import NewNode, NewWorkflow, Search
 from engine.registry import Registry
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
-from tests.integration.servers import wait_for
+from tests.integration.engine_kit import finish
 
 HANDLERS = Registry()
 BATCH = 10_000
@@ -45,12 +44,6 @@ def rt(mongo_url: str) -> Iterator[Runtime]:
     found = open_runtime(Settings(mongo_url=mongo_url), handlers=HANDLERS)
     yield found
     found.close()
-
-
-def finish(rt: Runtime) -> None:
-    drain = Drain(rt, "worker")
-    wait_for("quiet", lambda: not drain.round(0.01) and not drain.held and not rt.store.due(1), 30, every=0.001)
-    drain.leave(0)
 
 
 def fill(rt: Runtime, client: str, others: int) -> str:

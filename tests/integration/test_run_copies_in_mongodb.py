@@ -33,7 +33,8 @@ def test_a_document_that_is_no_copy_hides_no_run_and_no_head(
     mongo_url: str, tmp_path: Path, other: dict[str, Any]
 ) -> None:
     audit.append(tmp_path, {"operator": "ann@ops1", "command": "drain"})
-    copies.keep(mongo_url, RECORD, tmp_path)
+    with copies.opened(mongo_url) as runs:
+        copies.keep(runs, RECORD, tmp_path)
     with MongoClient[dict[str, Any]](mongo_url) as client:
         runs = client.get_default_database()["host_runs"]
         (kept,) = runs.find()

@@ -25,14 +25,8 @@ def made() -> Iterator[TwoUsers]:
 @pytest.fixture
 def host(made: TwoUsers) -> TwoUsers:
     """Running, in its VIP, with exactly the rights that a restart needs."""
-    made.sudoers(*made.exact)
     (made.service / "hang").unlink(missing_ok=True)
-    made.heartbeat.touch()
-    os.chown(made.heartbeat, 61001, 61001)
-    if made.pid is None:
-        said = made.change("start", "h1")
-        assert said.outcomes == {"h1": "started"}, said
-    (made.service / "events").unlink(missing_ok=True)
+    made.running()
     return made
 
 
