@@ -40,7 +40,8 @@ class HostRuns:
 
     def __init__(self, url: str, *, within: float) -> None:
         wait = max(1, int(within * 1000))
-        with _told():
+        self._url = url
+        with self._told():
             self._client = MongoClient[Doc](
                 url, serverSelectionTimeoutMS=wait, connectTimeoutMS=wait, socketTimeoutMS=wait, timeoutMS=wait,
                 appname="bbctl",
@@ -62,7 +63,7 @@ class HostRuns:
         change: Doc = {"$set": fields, "$currentDate": {"seen": True}}
         if head is not None:
             change["$addToSet"] = {"heads": {"line": head[0], "hash": head[1]}}
-        with _told():
+        with self._told():
             self._runs.update_one({"_id": copy.run}, change, upsert=True)
 
     def newest(self, limit: int) -> list[Copy]:
@@ -75,15 +76,24 @@ class HostRuns:
 
     def heads(self, chain: str) -> list[tuple[int, str]]:
         """Number and hash of all lines of an audit chain that were ever the last one when a run was copied."""
-        with _told():
+        with self._told():
             found = list(self._runs.find({"chain": chain}, {"heads": 1}))
         lists = (heads for doc in found if isinstance(heads := doc.get("heads"), list))
         return [said for heads in lists for head in heads if (said := _head(head)) is not None]
 
     def _found(self, query: Doc, limit: int) -> list[Copy]:
-        with _told():
+        with self._told():
             docs = list(self._runs.find(query, _SHOWN).sort("started", DESCENDING).limit(limit))
         return [copy for doc in docs if (copy := _copy(doc)) is not None]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except PyMongoError as error:
+            raise StoreDown(driver.sentence(error, self._url)) from None
+        except ValueError as error:
+            raise StoreDown(f"MongoDB: {driver.brief(error)}") from None
 
 
 # Anybody may have written there: what is no copy, and no head, is passed over.
@@ -101,11 +111,3 @@ def _head(said: Any) -> tuple[int, str] | None:
     if not isinstance(said, dict) or not isinstance(said.get("line"), int) or not isinstance(said.get("hash"), str):
         return None
     return said["line"], said["hash"]
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except (PyMongoError, ValueError) as error:
-        raise StoreDown(f"MongoDB: {driver.cause(error)}") from None
