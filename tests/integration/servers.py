@@ -130,7 +130,7 @@ class Mongo:
             log = data / "log"
             data = disk or data
             options = ["--replSet", "rs0", "--keyFile", str(key), "--bind_ip", "127.0.0.1", "--port", str(port)]
-            options += ["--dbpath", str(data), "--unixSocketPrefix", str(place), "--wiredTigerCacheSizeGB", "0.25"]
+            options += ["--dbpath", str(data), "--unixSocketPrefix", str(place), "--wiredTigerCacheSizeGB", "1"]
             options += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
             nodes.append(Process([*inside, mongod_binary(), *options], log))
             nodes[-1].start()
