@@ -44,7 +44,7 @@ def diagnose(
     pools = checks.pools(found)
     asked = {h.name for h in hosts}
     mine = [s for s in found if s.host.name in asked]
-    before = _before(runs(), fleet.source, at)
+    earlier = before(runs(), fleet.source, at)
     troubles: list[Trouble] = []
     known: set[str] = set()
     for seen in mine:
@@ -53,7 +53,7 @@ def diagnose(
             seen=seen,
             signatures=signatures,
             pool=pools.get((vip.name, seen.service.name)) if vip else None,
-            before=before.get(seen.host.name),
+            before=earlier.get(seen.host.name),
         )
         troubles += checks.judge(case, names, first=seen.host.name not in known)
         known.add(seen.host.name)
@@ -84,7 +84,7 @@ def _in(seen: Seen, key: tuple[str, str]) -> bool:
     return seen.service.vip is not None and (seen.service.vip.name, seen.service.name) == key
 
 
-def _before(runs: Sequence[RunRecord], inventory: Path | None, now: float) -> dict[str, str]:
+def before(runs: Sequence[RunRecord], inventory: Path | None, now: float) -> dict[str, str]:
     """The last run that touched each host within a day, in words. A lab's hosts may bear the names of real ones; another
     machine may keep the same inventory elsewhere."""
     words: dict[str, str] = {}
@@ -101,5 +101,5 @@ def _before(runs: Sequence[RunRecord], inventory: Path | None, now: float) -> di
 
 def _run_words(run: RunRecord, row: HostRecord) -> str:
     at = time.strftime("%H:%M", time.gmtime(run.started))
-    last = row.step or (row.steps[-1].step if row.outcome == "failed" and row.steps else None)
+    last = row.step or (row.failure.step if row.outcome == "failed" and row.failure else None)
     return f"{at} UTC {run.operator} {run.kind} ({run.run}, {row.outcome}{f' at {last}' if last else ''})"

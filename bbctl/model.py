@@ -331,6 +331,11 @@ class HostRecord:
     vip: VipState = "unknown"  # where it stands at the end
     step: str | None = None  # the step under way, or the one in which it was cut off
 
+    @property
+    def failure(self) -> StepRecord | None:
+        """The step that it failed at: the last that failed, for others are taken after it (the lock is given back)."""
+        return next((step for step in reversed(self.steps) if step.outcome == "failed"), None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere:

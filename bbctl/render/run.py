@@ -235,7 +235,7 @@ def _host_line(host: HostRecord, wide: int) -> str:
 
 def _trouble(host: HostRecord) -> list[str]:
     """Where a host that is not done stands."""
-    last = next((s for s in reversed(host.steps) if s.outcome == "failed"), None)
+    last = host.failure
     where = f" at {last.step}: {last.detail}" if last else f" at {host.step}" if host.step else ""
     lines = [safe(f"✗ {host.host} {host.outcome}{where}")]
     stands = {"in": "in its VIP", "out": "OUT of its VIP", "none": "it has no VIP"}.get(host.vip, "VIP state unknown")

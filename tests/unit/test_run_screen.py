@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bbctl import diagnose
 from bbctl.model import Elsewhere, HostRecord, RunRecord, StepRecord
 from bbctl.render import run as render
 from bbctl.render import screen
@@ -12,7 +13,10 @@ from bbctl.render.hostrows import HostRows
 
 FAILED = HostRecord(
     host="w2.snc1", outcome="failed", hung=True, killed_pid=42, evidence=("/home/runs/r-1/w2.snc1/threads-1.txt",), vip="out",
-    steps=(StepRecord(step="health", outcome="failed", seconds=8.0, detail="503 \x1b[2J"),),
+    steps=(
+        StepRecord(step="health", outcome="failed", seconds=8.0, detail="503 \x1b[2J"),
+        StepRecord(step="unlock", outcome="ok", seconds=0.0, detail=""),
+    ),
 )  # fmt: skip
 RECORD = RunRecord(
     run="r-1", kind="restart", outcome="failed", reason="", operator="ann@ops1", started=0.0, finished=58.0,
@@ -27,6 +31,13 @@ def test_a_failure_says_where_the_host_stands_and_what_to_type() -> None:
         "evidence   /home/runs/r-1/w2.snc1/", "next       bbctl runs resume r-1", "failed in 58s",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_what_went_before_names_the_step_that_failed_and_not_the_unlocking_after_it() -> None:
+    said = diagnose.before([RECORD], None, now=120.0)
+    assert said["w2.snc1"] == "00:00 UTC ann@ops1 restart (r-1, failed at health)"
+    assert said["w1.snc1"].endswith("(r-1, restarted)")
+    assert "w3.snc1" not in said
 
 
 def test_text_from_a_host_is_shown_and_not_obeyed() -> None:
