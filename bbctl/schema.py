@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,15 @@ class Many:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """`default` and `sample` are written as in the file; `sample` None: the sample shows the key commented out."""
+    """`default`, `sample` and `example` are written as in the file; `sample` None: the sample shows the key commented out,
+    with its default or `example`."""
 
     kind: Kind
     doc: str
     default: str | None = None
     required: bool = False
     sample: Any = None
+    example: str | None = None
     templated: bool = False  # `{name}` inside is replaced for each host
 
 
@@ -80,7 +82,8 @@ class Table:
     name: re.Pattern[str] = NAME
     name_expected: str = NAME_EXPECTED
     empty_ok: bool = False  # `worker1:` with nothing behind it is a row
-    example: str = "NAME"  # the one row of the sample
+    example: str = "NAME"  # the one row of the sample that shows every key
+    more: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further rows of the sample
 
 
 Kind = Leaf | Many | Record | Table

@@ -26,8 +26,14 @@ class Held:
     error: str | None = None
 
     @property
-    def held(self) -> bool:
+    def there(self) -> bool:
+        """Whether there is anything to remove, expired or not."""
         return self.record is not None or self.unreadable
+
+    @property
+    def held(self) -> bool:
+        """Whether it keeps others out: one that has expired does not, anybody may take it."""
+        return self.unreadable or (self.record is not None and self.record.left > 0)
 
 
 def look(transport: Transport, host: Host) -> Held:
@@ -44,7 +50,7 @@ def look(transport: Transport, host: Host) -> Held:
 
 def release(transport: Transport, seen: Held) -> Held:
     """Remove the lock that was seen."""
-    if not seen.held or seen.shown is None:
+    if not seen.there or seen.shown is None:
         return seen
     ran = transport.run(seen.host, script(lock.break_open(seen.host.lock, seen.shown)), timeout=WITHIN)
     if ran.exit is None:

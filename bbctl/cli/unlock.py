@@ -35,23 +35,23 @@ def unlock(
     with Transport(call.fleet) as transport:
         found = list(fanout(hosts, lambda host: unlock.look(transport, host)).values())
         if dry_run:
-            plan = [_plan(seen) for seen in found if seen.held]
+            plan = [_plan(seen) for seen in found if seen.there]
             result = {"dry_run": True, "plan": plan, "refusals": [], "locks": [_row(seen) for seen in found]}
-            call.show(result, lambda: _shown(found) + "\nwould release the held ones; nothing was changed")
+            call.show(result, lambda: _shown(found) + "\nwould remove what lies there; nothing was changed")
             return 0
         if not call.yes:
             call.say(_shown(found))
-        held = [seen.host.short for seen in found if seen.held]
-        call.confirm(f"Release {', '.join(held) or 'nothing'}?", result=[_row(seen) for seen in found])
+        locked = [seen.host.short for seen in found if seen.there]
+        call.confirm(f"Release {', '.join(locked) or 'nothing'}?", result=[_row(seen) for seen in found])
         done = list(
             fanout(hosts, lambda host: unlock.release(transport, {s.host.name: s for s in found}[host.name])).values()
         )
-    if held:
+    if locked:
         lost = audit.after(
             call.settings.home(),
             {
                 "operator": call.settings.operator(), "argv": audit.masked(call.words), "act": "unlock", "reason": reason or "",
-                "targets": [s.host.name for s in found if s.held], "result": {s.host.name: s.released for s in done},
+                "targets": [s.host.name for s in found if s.there], "result": {s.host.name: s.released for s in done},
             },
         )  # fmt: skip
         if lost:
@@ -67,6 +67,7 @@ def _row(seen: Held) -> dict[str, Any]:
     return {
         "host": seen.host.name,
         "held": seen.held,
+        "expired": seen.there and not seen.held,
         "holder": r.holder if r else None,
         "reason": r.reason if r else None,
         "since": stamp(r.since) if r else None,

@@ -63,10 +63,12 @@ STORES = Record(
         "mongo": Key(
             kind=matching(re.compile(r"mongodb(\+srv)?://\S+"), "a mongodb:// URL", secret=True),
             doc="MongoDB replica set; default: an embedded one",
+            example="mongodb://db1.snc1,db2.snc1,db3.snc1/backbeat?replicaSet=rs0",
         ),
         "redis": Key(
             kind=matching(re.compile(r"(rediss?|unix)://\S+"), "a redis:// URL", secret=True),
             doc="Redis; default: an embedded one",
+            example="redis://general-redis-vip.snc1:6379/0",
         ),
     },
 )
@@ -227,13 +229,19 @@ LOCK = Record(
     build=Lock,
 )
 
+STORE_HOSTS = {  # with them the sample is the fleet of RUNBOOK.md
+    "tokumx": {"hosts": "accounting-tokumx{1-3}.snc1"},
+    "redis": {"hosts": "general-redis{1-2}.snc1"},
+}
+
 INVENTORY = Record(
     what="an inventory",
     keys={
         "site": Key(kind=TEXT, doc="where this fleet stands", sample="snc1"),
         "ssh": Key(kind=SSH, doc="how every host is logged in to"),
         "stores": Key(kind=STORES, doc="stores of the workflow engine; none named: embedded ones"),
-        "groups": Key(kind=Table(what="groups by name", of=GROUP, example="workers"), doc="hosts that are alike"),
+        "groups": Key(kind=Table(what="groups by name", of=GROUP, example="workers", more=STORE_HOSTS),
+                      doc="hosts that are alike"),
         "hosts": Key(kind=Table(what="hosts by name", of=HOST, empty_ok=True, example="accounting-worker1.snc1"),
                      doc="what differs for one host"),
         "services": Key(kind=Table(what="services by name", of=SERVICE, example="jboss"), doc="what runs on hosts", templated=True),

@@ -33,7 +33,7 @@ def _key(name: str, key: Key, depth: int, *, doc: bool = True) -> Iterator[str]:
         return
     body = list(_body(key.kind, depth + 1))
     if not body:
-        yield f"{pad}# {name}: {key.default or _takes(key.kind)}{remark}"
+        yield f"{pad}# {name}: {key.default or key.example or _takes(key.kind)}{remark}"
     elif all(line.lstrip().startswith("#") for line in body):
         yield f"{pad}# {name}:{remark}"
         yield from body
@@ -58,6 +58,8 @@ def _body(kind: Kind, depth: int) -> Iterator[str]:
     elif isinstance(kind, Table) and isinstance(kind.of, Record):
         yield f"{'  ' * depth}{kind.example}:"
         yield from _body(kind.of, depth + 1)
+        for name, row in kind.more.items():
+            yield from _given(name, row, "  " * depth, "")
 
 
 def _takes(kind: Kind) -> str:

@@ -175,7 +175,8 @@ def lock_words(lock: LockRecord) -> str:
 def locks(rows: Sequence[Mapping[str, Any]], records: Mapping[str, LockRecord | None]) -> str:
     def words(row: Mapping[str, Any]) -> tuple[str, str, str]:
         record = records.get(row["host"])
-        state = "released" if row["released"] else "held" if row["held"] else "not locked"
+        there = "held" if row["held"] else "expired" if row["expired"] else "not locked"
+        state = "released" if row["released"] else there
         return row["host"], row["error"] or state, lock_words(record) if record else ""
 
     return columns(map(words, rows), head=("host", "lock", "holder"))

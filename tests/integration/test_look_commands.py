@@ -205,6 +205,24 @@ def test_unlock_shows_who_holds_it_asks_and_releases_exactly_that_lock(desk: Des
     assert (row["held"], row["released"]) == (False, False)
 
 
+def test_a_lock_that_has_run_out_is_shown_as_expired_and_removed_all_the_same(desk: Desk) -> None:
+    from bbctl.model import Lock
+
+    path = desk.jboss.folder.parent / "ssh/lock/lock"
+    fields = {"operator": "ann@ops1", "machine": "ops1", "run": "r-9", "reason": "deploy 81", "step": "stop"}
+    subprocess.run(
+        ["sh", "-c", lock.acquire(Lock(path=str(path), expires=0.0), "t", fields=fields)],
+        check=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    (row,) = desk.json("unlock", "h1", code=3)
+    assert (row["held"], row["expired"], row["holder"], row["run"]) == (False, True, "ann@ops1", "r-9")
+    said = desk.run("unlock", "h1", "--dry-run").stdout
+    assert ("expired" in said, " held " in said) == (True, False), said
+    (row,) = desk.json("unlock", "h1", "--yes", code=0)
+    assert (row["held"], row["released"]) == (False, True)
+    assert not path.exists()
+
+
 class Pager(http.server.BaseHTTPRequestHandler):
     """A webhook that keeps what it is sent."""
 

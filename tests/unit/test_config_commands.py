@@ -108,6 +108,11 @@ def test_init_writes_a_valid_sample_once(bbctl: Bbctl, tmp_path: Path) -> None:
     assert path.read_text() == before
 
 
+def test_the_shipped_runbook_tells_the_truth_about_a_fresh_sample(bbctl: Bbctl, tmp_path: Path) -> None:
+    assert bbctl("init", str(tmp_path / "new"))[0] == 0
+    assert run(["-i", str(tmp_path / "new/inventory.yml"), "runbook", "check"]) == 0
+
+
 def test_links_are_general_ones_and_those_of_hosts(bbctl: Bbctl) -> None:
     assert [row["url"] for row in bbctl.json("links")] == ["https://s", "https://g/w1.snc1", "https://g/w2.snc1"]
     assert [row["url"] for row in bbctl.json("links", "w2")] == ["https://g/w2.snc1"]

@@ -344,7 +344,7 @@ def test_a_good_file_with_one_slip_of_the_finger_is_a_fleet_or_a_complaint_with_
 
 def test_the_sample_is_valid_and_shows_every_key() -> None:
     text = sample.inventory()
-    assert len(parse(text, "i.yml", {}).hosts) == 3
+    assert len(parse(text, "i.yml", {}).groups["workers"]) == 3
     for record in _records(INVENTORY):
         for name in record.keys:
             assert re.search(rf"^\s*(# )?{name}:", text, re.MULTILINE), f"{record.what}: {name}"
