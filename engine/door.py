@@ -89,6 +89,8 @@ def add(
         if running:
             after.look = ctx.token
         children = build(after, ctx)
+        for child in children:
+            child.known = True
         after.last = children[-1].seq
         bump = Change(node, events.settle(after, ctx))
         if len(children) == 1 and not running:

@@ -25,8 +25,9 @@ hook: Callable[[str], None] | None = None
 
 
 def failpoint(name: str) -> None:
-    if hook is not None:
-        hook(name)
+    here = hook  # which another thread may take away
+    if here is not None:
+        here(name)
     if ARMED:
         _act(ARMED.get(name, ""))
 

@@ -20,7 +20,8 @@ LEFTOVER = 5_000
 """Milliseconds older than the event: more than any two clocks differ here."""
 UNBORN = "unborn"
 """Argument of a `prune` that the sweep owes: what never counted is deleted. An event's own prune is owed in its write, so
-whatever it leaves to the sweep was inserted by a worker that died before its commit."""
+whatever it leaves to the sweep was inserted by a worker that died before its commit; or by the door, which has told its
+client of it, when its parent was restarted between the door's two writes: that is deactivated (`known`)."""
 PASSES = 20
 """Nodes added below while we walk make another pass necessary; each finds less."""
 

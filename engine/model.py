@@ -73,6 +73,7 @@ class Node:
     link: str | None = None  # the node whose completion this one holds back
     links: bool | None = None  # somebody links here
 
+    known: bool | None = None  # its id was told to whoever posted it: it may be deactivated, never deleted
     key: str | None = None  # hash of an idempotency key, unique
     body: str | None = None  # hash of what was sent with it
     data: str = "{}"  # JSON texts

@@ -101,7 +101,7 @@ def shown(node: Node, above: Node | None) -> Node | None:
     if above is None or node.ss == "deactivated":
         return node
     if node.pgen != above.gen:
-        return None if node.hn <= 1 else _as(node, "deactivated", node.cs)
+        return _as(node, "deactivated", node.cs) if node.hn > 1 or node.known else None
     if node.ss == "pending" and above.ss == "processing_children":
         return _as(node, "ready", "ready")
     return node

@@ -175,11 +175,11 @@ class Store(Claims, Searches, Records):
 
     def forget_unborn(self, query: Doc) -> None:
         """Deletes those that never became more than they were born as: pending, with one line of history, nothing below
-        them and nobody linked. Journalled."""
+        them, nobody linked, and their ids known to nobody. Journalled."""
         failpoint("forget.before")
+        alone = {"ss": "pending", "hn": 1, "gen": None, "links": None, "link": None, "known": None}
         with self._wire():
-            deletes = [{"q": {**query, "ss": "pending", "hn": 1, "gen": None, "links": None, "link": None}, "limit": 0}]
-            self._command({"delete": "nodes", "deletes": deletes}, True)
+            self._command({"delete": "nodes", "deletes": [{"q": {**query, **alone}, "limit": 0}]}, True)
         failpoint("forget.after")
 
     def mark_ready(self, parent: Node, token: str, now: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine import workflows
+from engine import failpoint, heal, workflows
 from engine.drain import Drain
 from engine.errors import BadRequest, Conflict, InvalidTransition, KeyReused, WorkflowComplete
 from engine.handlers import activity, open_program, register
@@ -365,6 +365,39 @@ def test_a_complete_workflow_takes_no_signal_and_a_complete_activity_no_child(bu
     workflows.complete(house.rt, house.me, root)
     with pytest.raises(WorkflowComplete):
         workflows.signal(house.rt, house.me, root, act("too late"))
+
+
+def test_a_child_that_a_client_was_told_of_never_vanishes_though_its_parent_was_restarted_meanwhile(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = build()
+    workflow = house.workflow()
+    parent = house.signal(workflow)
+    me = threading.get_ident()
+
+    def restart(name: str) -> None:
+        first_of_two = name == "update.after" and threading.get_ident() == me
+        if first_of_two and not restarted:
+            restarted.append(parent)
+            workflows.resend(house.rt, parent, by="somebody")
+
+    restarted: list[str] = []
+    monkeypatch.setattr(failpoint, "hook", restart)
+    (child,) = workflows.add_children(house.rt, house.me, parent, [act("child")])
+    assert restarted
+    house.sent(parent, 2)
+    assert named(house.rt, workflow, "child").ss == "deactivated"
+    long_ago = house.rt.store.now() - 60_000
+    house.rt.store.db["nodes"].update_many({"wf": workflow}, {"$set": {"created": long_ago, "changed": long_ago}})
+    heal.heal_slice(house.rt)
+
+    def written() -> bool:
+        stored = house.rt.store.node(child)
+        assert stored is not None
+        return stored.ss == "deactivated"
+
+    wait_for("the sweep to deactivate it", written)
+    assert named(house.rt, workflow, "child").id == child
 
 
 def test_a_handler_without_retries_left_waits_for_a_person(build: Build) -> None:
