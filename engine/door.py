@@ -34,14 +34,19 @@ def act(rt: Runtime, id: str, event: Event, *, check: Callable[[Node | None], No
             events.mark(after, ctx)
         if event(after, ctx) is False:
             return node
-        if "notify" in (node.do or {}):
-            events.heard(after, ctx)
+        _heard(rt, node, after, ctx)
         change = Change(node, events.settle(after, ctx))
         if commit(rt, change):
             finish(rt, after, ctx)
             return after
         _pause(attempt)
     raise StoreDown(f"node {id} is changed by too many at once: try again")
+
+
+def _heard(rt: Runtime, before: Node, after: Node, ctx: Context) -> None:
+    """Whoever calls about a node that is owed a notification is heard, whatever the call."""
+    if "notify" in (before.do or {}):
+        events.heard(after, ctx, rt.post_timeout(rt.client(after.client)))
 
 
 def _begun(above: Node | None, node: Node) -> bool:
@@ -83,7 +88,7 @@ def add(
         after = node.copy()
         if after.ss == "sent_to_client":
             events.delivered(after, ctx)
-        events.heard(after, ctx)
+        _heard(rt, node, after, ctx)
         after.gen = after.gen or token()
         running = after.ss == "processing_children"
         if running:

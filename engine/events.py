@@ -34,8 +34,8 @@ DO_ORDER = (
 CLOCK_SLACK = 20
 """Milliseconds: what is due at once is stamped a little early, lest a claim by a clock slightly behind miss it."""
 
-HEARD = 45_000
-"""Milliseconds: longer than a post may last."""
+AFTER_POST = 15_000
+"""Milliseconds a worker may take after a post's deadline to note what came of it."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 SERVER_ERROR = "Server Error"
@@ -340,11 +340,14 @@ def park_for_good(node: Node, reason: str) -> None:
     node.parked = reason
 
 
-def heard(node: Node, ctx: Context) -> None:
-    """Its client is at work on it, perhaps inside its notification: not to be notified again before that would be over."""
+def heard(node: Node, ctx: Context, lasts: float) -> None:
+    """Its client is at work on it, perhaps inside its notification: not to be notified again before that would be over.
+
+    `lasts`: seconds a post to it may take.
+    """
     arg = (node.do or {}).get("notify")
     if arg:
-        owe(node, "notify", {**arg, "at": max(arg["at"], ctx.now + HEARD)})
+        owe(node, "notify", {**arg, "at": max(arg["at"], ctx.now + int(lasts * 1000) + AFTER_POST)})
 
 
 def notify_failed(node: Node, ctx: Context) -> None:

@@ -159,11 +159,12 @@ class Judge:
         return max(AT_LEAST, TIMES * self.usual(node).p95)
 
     def unhandled(self, scene: Scene, node: Node, row: Row) -> bool:
-        """Is it for a Python handler that no living worker has loaded?"""
+        """Is it for a Python handler that no living worker has loaded? Said only where each tells what it has loaded."""
         client = (scene.clients or {}).get(node.client)
         if row.id != "W9" or client is None or not client.local or node.type == "flag" or not active(node):
             return False
-        return bool(self.workers) and all(node.name not in worker.handlers for worker in self.workers)
+        loaded = [worker.handlers for worker in self.workers]
+        return bool(loaded) and all(names is not None and node.name not in names for names in loaded)
 
     def late(self, scene: Scene, node: Node, row: Row) -> bool:
         if row.id not in MAY_BE_LATE:

@@ -156,7 +156,7 @@ class Flights:
             "X-Backbeat-Attempt": str(node.attempt),
         }
         text = json.dumps(body, separators=(",", ":")).encode()
-        return self._rt.poster.post(url, text, headers, timeout=client.timeout or self._rt.settings.post_timeout)
+        return self._rt.poster.post(url, text, headers, timeout=self._rt.post_timeout(client))
 
     def conclude_post(self, after: Node, one: Landed, ctx: Context) -> None:
         """The event of a POST's answer."""

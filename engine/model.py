@@ -226,7 +226,8 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRecord:
-    """A worker's heartbeat. `seen` and `started` in ms; counters since its start; `handlers` are those it has loaded."""
+    """A worker's heartbeat. `seen` and `started` in ms; counters since its start; `handlers` are those it has loaded, None
+    where it says nothing of them, as workers of an older version do."""
 
     id: str
     host: str
@@ -238,7 +239,7 @@ class WorkerRecord:
     failed: int = 0
     held: int = 0
     redis: bool = True
-    handlers: Sequence[str] = ()
+    handlers: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,11 @@ class Runtime:
             self._clients[id] = known
         return known[1]
 
+    def post_timeout(self, client: ClientRecord | None) -> float:
+        """Our deadline for one post to it, seconds."""
+        own = client.timeout if client is not None else None
+        return own or self.settings.post_timeout
+
     def forget_client(self, id: str) -> None:
         self._clients.pop(id, None)
 

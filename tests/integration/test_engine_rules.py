@@ -234,6 +234,30 @@ def test_a_client_that_rescues_inside_its_notification_is_told_once(build: Build
     assert [p.path for p in house.stub.posts].count("/notification") == 1
 
 
+def test_a_client_that_may_take_ten_minutes_is_not_notified_again_while_it_works_inside_its_notification(
+    build: Build,
+) -> None:
+    owed: list[int] = []
+
+    def answer(post: Post) -> int:
+        if post.path != "/notification":
+            return 200
+        node = post.body["activity"]["id"]
+        workflows.add_children(house.rt, house.me, node, [act("child")])
+        stored = house.rt.store.node(node)
+        assert stored is not None
+        owed.append((stored.do or {})["notify"]["at"] - house.rt.store.now())
+        return 500
+
+    house = build(answer)
+    house.rt.store.set_client(house.me, timeout=600.0)
+    house.rt.forget_client(house.me)
+    node = house.signal(house.workflow(), retry=0)
+    house.says(node, "errored")
+    wait_for("the notification", lambda: owed)
+    assert owed[0] > 600_000
+
+
 @pytest.mark.parametrize("word", ["resolved", "restart"])
 def test_what_has_gone_on_is_no_longer_told_to_need_a_person(build: Build, word: str) -> None:
     house = build(lambda post: 500 if post.path == "/notification" else 200)

@@ -162,6 +162,18 @@ def test_a_step_whose_handler_no_living_worker_has_loaded_says_so(rt: Runtime) -
     assert explain.why(rt, b.root, expected=hours).verdict == "waiting"
 
 
+def test_while_a_worker_of_an_older_version_lives_nobody_claims_that_no_worker_has_a_handler(rt: Runtime) -> None:
+    b = building(rt)
+    node = b.node("started/ready", name="unknown", do={"start": True}, due=b.now + MINUTE)
+    write(rt, b, node)
+    rt.store.beat(WorkerRecord(id="new", host="h", pid=1, started=b.now, seen=b.now, handlers=[]))
+    assert "no worker has loaded" in explain.why(rt, b.root, expected={}).causes[0].because
+    rt.store.db["workers"].insert_one({"_id": "old", "host": "h", "pid": 2, "started": b.now, "seen": b.now})
+    answer = explain.why(rt, b.root, expected={"unknown": 3600.0})
+    assert answer.verdict == "waiting"
+    assert "no worker has loaded" not in answer.causes[0].because
+
+
 def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(rt: Runtime) -> None:
     def failed(error: str) -> Node:
         b = building(rt)
