@@ -138,7 +138,8 @@ def test_hashed_names_are_understood(hosts: Farm, tmp_path: Path) -> None:
     own.write_text(hosts.known_line("h1"))
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(own)], check=True, capture_output=True)
     names = [line.split()[0] for line in own.read_text().splitlines()]
-    assert names and all(name.startswith("|1|") for name in names)
+    assert names
+    assert all(name.startswith("|1|") for name in names)
     assert works(hosts, hosts.host("h1", known_hosts=own))
 
 
