@@ -13,6 +13,7 @@ OLDEST = (6, 0)
 NEED = f"workflows need {OLDEST[0]}.{OLDEST[1]} or newer"
 REFUSALS = (13, 18)
 """Codes of a server that does not let us in, or not do what we asked."""
+LEADERLESS = ("No primary available", 'match selector "Primary')
 NOISE = (", Timeout:", " (configured timeouts", ", full error:", ", topology_version")
 
 
@@ -29,12 +30,19 @@ def speaks_too_old(error: Exception) -> bool:
     return isinstance(error, ConfigurationError) and "wire version" in str(error)
 
 
+def leaderless(error: Exception) -> bool:
+    """Members answer, and none of them leads."""
+    return isinstance(error, ServerSelectionTimeoutError) and any(words in str(error) for words in LEADERLESS)
+
+
 def cause(error: Exception) -> str:
     """What is wrong, as the rest of a sentence about MongoDB."""
     if speaks_too_old(error):
         return f"is too old: {NEED}"
     if isinstance(error, OperationFailure) and error.code in REFUSALS:
         return f"refuses our credentials ({brief(error)})"
+    if leaderless(error):
+        return "has no primary: its members are electing one, or too few of them are up"
     if isinstance(error, ServerSelectionTimeoutError):
         return f"cannot be reached: {brief(error)}"
     return brief(error)
@@ -43,7 +51,7 @@ def cause(error: Exception) -> str:
 def sentence(error: PyMongoError, url: str) -> str:
     """The whole of it: which MongoDB, and what is wrong. Where the driver itself names the server that is enough."""
     told, where = cause(error), place(url)
-    if isinstance(error, ServerSelectionTimeoutError):
+    if isinstance(error, ServerSelectionTimeoutError) and not leaderless(error):
         return f"MongoDB {told}"
     if told != brief(error):
         return f"MongoDB {where} {told}"

@@ -132,12 +132,23 @@ class Connection:
             self._lock.release()
 
     def _open(self) -> None:
-        if self._client is not None:
+        if self._database is not None:
             return
-        timeout = self._settings.store_timeout
+        client = self._client = self._client or self._connecting()
         began = time.monotonic()
         try:
-            client: pymongo.MongoClient[Doc] = pymongo.MongoClient(
+            self._await_primary(client, began)
+            database = self._prepared(client)
+        except PyMongoError as error:
+            self._in_vain(error, began)
+            raise self._trouble(error) from None
+        self._database = database
+
+    def _connecting(self) -> pymongo.MongoClient[Doc]:
+        """The driver's own threads look for the servers from now on, also between two tries of ours. BadRequest."""
+        timeout = self._settings.store_timeout
+        try:
+            return pymongo.MongoClient(
                 self._settings.mongo_url,
                 serverSelectionTimeoutMS=int(timeout * 1000),
                 connectTimeoutMS=3000,
@@ -148,30 +159,35 @@ class Connection:
                 retryReads=True,
                 event_listeners=[_Lookout(self)],
             )
-            name = self._settings.database or client.get_default_database("backbeat").name
         except (InvalidURI, ConfigurationError, ValueError) as error:
             raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {driver.brief(error)}") from None
+
+    def _await_primary(self, client: pymongo.MongoClient[Doc], began: float) -> None:
+        """Where members answer and are electing a primary that is waited for, up to `RIDE`; else not as long."""
         try:
-            with pymongo.timeout(min(timeout, self._patience())):
+            with pymongo.timeout(min(self._settings.store_timeout, self._patience())):
                 self._check(client)
-            options: CodecOptions[Doc] = CodecOptions()
-            database = client.get_database(
-                name,
-                codec_options=options,
-                read_concern=ReadConcern("majority"),
-                write_concern=WriteConcern("majority", j=True, wtimeout=int(timeout * 1000)),
-            )
-            database["nodes"].create_indexes(INDEXES)
-            database["history"].create_index([("node", ASCENDING), ("first", ASCENDING)])
-            database["clients"].create_index("name", unique=True)
         except PyMongoError as error:
-            client.close()
-            self._in_vain(error, began)
-            raise self._trouble(error) from None
-        except BaseException:
-            client.close()
-            raise
-        self._database, self._client = database, client
+            rest = (self._lost or began) + RIDE - time.monotonic()
+            if rest <= 0 or not driver.leaderless(error):
+                raise
+            with pymongo.timeout(rest):
+                self._check(client)
+
+    def _prepared(self, client: pymongo.MongoClient[Doc]) -> Any:
+        """The database, with its indexes."""
+        concern = WriteConcern("majority", j=True, wtimeout=int(self._settings.store_timeout * 1000))
+        options: CodecOptions[Doc] = CodecOptions()
+        database = client.get_database(
+            self._settings.database or client.get_default_database("backbeat").name,
+            codec_options=options,
+            read_concern=ReadConcern("majority"),
+            write_concern=concern,
+        )
+        database["nodes"].create_indexes(INDEXES)
+        database["history"].create_index([("node", ASCENDING), ("first", ASCENDING)])
+        database["clients"].create_index("name", unique=True)
+        return database
 
     def _check(self, client: pymongo.MongoClient[Doc]) -> None:
         unfit = driver.unfit(client.admin.command("hello"), client.server_info()["version"])

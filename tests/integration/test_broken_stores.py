@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pymongo
 import pytest
 import redis
 from cryptography import x509
@@ -269,6 +271,23 @@ def test_behind_a_certificate_that_is_good_the_same_commands_work(desk: Desk, mo
         desk.environ["BBCTL_MONGO_URL"] = url
         assert desk.ask("workflow", "list").code == 0
         assert desk.ask("stores", "status").code == 0
+
+
+def test_a_command_that_starts_while_mongodb_elects_waits_for_the_new_primary(desk: Desk, tmp_path: Path) -> None:
+    folder = tmp_path / "electing"
+    folder.mkdir()
+    mongo = Mongo.start(folder=folder)
+    try:
+        desk.environ["BBCTL_MONGO_URL"] = mongo.url()
+        with Mongo._direct(mongo.ports[0]) as plain:
+            url = mongo.url("admin").replace("replicaSet=rs0&", "directConnection=true&")
+            with pymongo.MongoClient[dict[str, Any]](url) as admin:
+                admin.admin.command("replSetStepDown", 8, force=True)  # it leads again after that, on its own
+            assert not plain.admin.command("hello")["isWritablePrimary"]
+        listed = desk.ask("workflow", "list")
+        assert (listed.code, listed.text) == (0, "no workflow fits\n")
+    finally:
+        mongo.stop()
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------------

@@ -40,6 +40,10 @@ URL = "mongodb://ann:secret@h1:1/db"
     [
         (OperationFailure("denied., full error: {…}", 18), "MongoDB h1:1 refuses our credentials (denied)"),
         (ServerSelectionTimeoutError("h1:1: refused, Timeout: 5s"), "MongoDB cannot be reached: h1:1: refused"),
+        (
+            ServerSelectionTimeoutError('No replica set members match selector "Primary()", Timeout: 5s'),
+            "MongoDB h1:1 has no primary: its members are electing one, or too few of them are up",
+        ),
         (ConfigurationError("Server at h1:1 reports wire version 2, but"), "MongoDB h1:1 is too old: workflows need 6.0 or newer"),
         (AutoReconnect("h1:1: connection closed"), "MongoDB: h1:1: connection closed"),
         (OperationFailure("no space\nat all", 1), "MongoDB h1:1: no space"),
