@@ -13,6 +13,7 @@ from typing import NoReturn
 from bbctl.errors import BbctlError
 from bbctl.model import HostOutcome
 from bbctl.redact import mask
+from bbctl.remote.logs import Tail
 from bbctl.remote.process import uptime
 from bbctl.run import plan as planning
 from bbctl.run import preflight, steps
@@ -20,7 +21,7 @@ from bbctl.run.halt import Cut
 from bbctl.run.holding import LockLost
 from bbctl.run.journal import NotWritten
 from bbctl.run.playbook import Step
-from bbctl.run.watch import identity
+from bbctl.run.watch import Place, identity
 from bbctl.run.work import Done, StepFailed, Work, skipped
 
 AGAIN = 1.0  # seconds before a step is tried again
@@ -127,15 +128,24 @@ def _preflight(w: Work) -> Done:
     again = w.known.pop("again", False) and facts.health == "failing"  # it failed, and is not well by now: begin afresh
     if "old" not in w.known or again or w.left_over(facts.proc):
         w.old, w.launched, w.hung = identity(facts.proc), False, False
-        if "old" not in w.known and w.came_since(facts):
-            w.old = None
+        came = "old" not in w.known and w.came_since(facts)
+        w.old = None if came else w.old
         w.known.update(killing=None)
-        w.note(old=w.old, up=uptime(facts.proc), launched=False)
+        w.note(old=w.old, up=uptime(facts.proc), launched=False, came=came, **_mark(w, found.seen.tail))
     if facts.process == "hung" and identity(facts.proc) == w.old:
         w.hung = True
         w.note(hung=True)
     w.served = w.job.procedure.goal == "restarted" and w.is_new(facts.proc) and facts.in_service
     return Done(detail=found.said)
+
+
+def _mark(w: Work, tail: Tail | None) -> dict[str, Place]:
+    """Where the log stands as its process is first seen: what a later life of this run finds behind it came since."""
+    if tail is None or tail.state == "denied":
+        return {}
+    mark: Place = {"file": tail.file, "at": tail.end} if tail.state == "ok" else {"file": "-", "at": 0}
+    w.watch.go_on(mark)
+    return {"mark": mark}
 
 
 def _prove(w: Work) -> None:

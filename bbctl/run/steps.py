@@ -7,6 +7,7 @@ Whatever changes the host goes through `Work.act`, which proves the lock in the 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 
 from bbctl import evidence as saving
@@ -14,6 +15,7 @@ from bbctl import health as asking
 from bbctl.durations import format_duration
 from bbctl.errors import Failed
 from bbctl.model import Health, Proc
+from bbctl.redact import mask
 from bbctl.remote import lease, process
 from bbctl.remote import service as commands
 from bbctl.run.watch import Glance, identity
@@ -103,7 +105,7 @@ def stop(w: Work, args: Args) -> Done:
 
 def _end_stop(w: Work, name: str, seen: Glance) -> None:
     if seen.command.state == "running":
-        w.act(commands.end(w.host.lock, name, run=w.journal.run, spare=seen.proc, run_as=w.service.run_as))
+        w.act(commands.end(w.host.lock, name, launch=w.launches["stop"], spare=seen.proc, run_as=w.service.run_as))
 
 
 def _hung(w: Work) -> None:
@@ -116,7 +118,7 @@ def _tell(w: Work, seen: Glance) -> None:
     """Whoever watches sees what the log says of the stop, once a word."""
     line, after = seen.verdict.line, w.service.hang and w.service.hang.after
     if seen.verdict.word == "stopping" and line and after and (found := re.search(after, line, re.IGNORECASE)):
-        said = line[found.start() :].strip()[:160]
+        said = mask(line[found.start() :].strip()[:160])
         if w.known.get("says") != said:
             w.note(says=said)
 
@@ -220,8 +222,24 @@ def started(w: Work, args: Args) -> Done:
         if seen.verdict.word == "started":
             at = f'"{_said(seen.verdict.line or "", w.service.started)}"'
             return Done(detail=f"process {w.new[0] if w.new else '?'}: {at}")
+        if w.known.get("came") and (done := _untold(w, seen)):
+            return done
         _still_time(w, began, f"the log did not say `{w.service.started}`")
         w.pause(LOOK if w.new else QUICK)
+
+
+def _untold(w: Work, seen: Glance) -> Done | None:
+    """A process that another started before this run looked at it: its log may not tell any more. StepFailed where nothing
+    else could prove the start; None where a dated log may still tell."""
+    who = f"process {seen.proc.pid if seen.proc else '?'} was not launched by this run, and before it looked"
+    if w.service.health is not None:
+        return skipped(f"{who}; its log does not tell of it, its health does")
+    if seen.dated:
+        return None
+    raise StepFailed(
+        f"{who}; the lines of {w.service.log} bear no date, so none can be told to be its own: `{w.service.started}` "
+        "proves nothing, and there is no `health` to ask (log_time, or health, in the inventory would tell)"
+    )
 
 
 def _said(line: str, pattern: str | None) -> str:
@@ -322,8 +340,11 @@ def out_again(w: Work) -> str:
 
 
 def _launch(w: Work, verb: str, argv: tuple[str, ...]) -> None:
+    """Launch a command under a name that no earlier launch had, known to whoever resumes before it can run."""
     name = f"{w.service.name}.{verb}"
-    ran = w.once(commands.launch(w.host.lock, name, argv, run=w.journal.run, run_as=w.service.run_as))
+    w.launches[verb] = f"{w.journal.run}.{secrets.token_hex(4)}"
+    w.note(launches=dict(w.launches))
+    ran = w.once(commands.launch(w.host.lock, name, argv, launch=w.launches[verb], run_as=w.service.run_as))
     if ran.unanswered and w.look(verb).command.state != "none":
         return  # it had begun when the connection broke
     if ran.status != "ok" or not ran.stdout.startswith(b"launched"):

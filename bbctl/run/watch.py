@@ -7,7 +7,7 @@ without a date count from where this command first looked; a log that was rename
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ BURST = 4 << 20  # bytes of new log that one glance takes in
 LINES = 4000  # lines that are remembered
 
 Ask = Callable[[str, float], Ran]
+Place = dict[str, Any]  # of a log: `file`, and `at`, an offset in it; `-` for one that was not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Glance:
     verdict: hang.Verdict = hang.NOTHING
     command: commands.Command = field(default_factory=lambda: commands.Command(state="none"))
     now: float = 0.0
+    dated: bool = False  # whether any line that was read of its log bears a date
     error: str | None = None
 
     @property
@@ -48,22 +50,31 @@ def identity(proc: Proc | None) -> list[Any] | None:
 
 
 class Watch:
-    """Watches one service on one host. `ask` runs text there. `since`: where an earlier watch began, from `place`."""
+    """Watches one service on one host. `ask` runs text there. `launches`: verb → the launch of its command, see
+    `commands.launch`. `since`: the place in the log from which its lines are our own, from `place` of an earlier watch."""
 
     def __init__(
-        self, host: Host, service: Service, ask: Ask, *, run: str, since: dict[str, Any] | None = None
+        self, host: Host, service: Service, ask: Ask, *, launches: Mapping[str, str], since: Place | None = None
     ) -> None:
-        self.host, self.service, self._ask, self._run = host, service, ask, run
+        self.host, self.service, self._ask, self._launches = host, service, ask, launches
         self._lines: list[logs.Line] = []
         self._file, self._at = "", 0
         self._from: int | None = None
-        self._since, self._seen_at = since, 0.0
+        self._seen_at: float | None = None
         self._touched = 0.0
         self._first: tuple[float, float] | None = None  # the host's clock and its uptime at the first look
         self.proven: tuple[list[Any], ...] = ()  # who was proven to be the service before, in this run
+        if since is not None:
+            self.go_on(since)
+
+    def go_on(self, since: Place) -> None:
+        """Take up where an earlier watch began: all that came since is ours, however long ago and however much. Of what
+        stands before it a window is read again, whose lines count by their dates."""
+        self._lines, self._from = [], since["at"]
+        self._file, self._at = since["file"], max(0, since["at"] - logs.WINDOW)
 
     @property
-    def place(self) -> dict[str, Any]:
+    def place(self) -> Place:
         """Where in the log this command's own lines begin."""
         return {"file": self._file, "at": self._at}
 
@@ -107,6 +118,7 @@ class Watch:
             verdict=verdict,
             command=command,
             now=listed.now,
+            dated=any(line.latest is not None for line in self._lines),
         )
 
     def _steady(self, listed: process.Listing) -> float:
@@ -125,25 +137,27 @@ class Watch:
             window = logs.WINDOW if again is None else BURST
             parts["log"] = logs.tail(own.log, run_as=own.run_as, start=again, window=window)
             parts["zone"] = "date +%z"
-        if verb:
-            parts["command"] = commands.poll(self.host.lock, f"{own.name}.{verb}", run=self._run)
+        if launch := self._launches.get(verb):
+            parts["command"] = commands.poll(self.host.lock, f"{own.name}.{verb}", launch=launch)
         return parts
 
     def _remember(self, tail: logs.Tail, offset: str, now: float) -> None:
-        if tail.state != "ok":
-            if tail.state == "missing" and self._from is None:
-                self._file, self._at, self._from, self._seen_at = "-", 0, 0, now
+        if tail.state == "denied":
             return
-        known = self._file == tail.file and tail.size >= self._at
+        if self._seen_at is None:
+            self._seen_at = now
+        if tail.state == "missing":
+            if self._from is None:
+                self._file, self._at, self._from = "-", 0, 0
+            return
+        known = self._file == tail.file and tail.size >= max(self._at, self._from or 0)
         if self._file and not known:  # renamed, cut or new: all of it was written since
             first_time = tail.start > 0
             self._file, self._at, self._lines, self._from = tail.file, 0, [], 0
             if first_time:
                 return  # the next glance reads it from its beginning
         if self._from is None:
-            self._seen_at = now
-            same = self._since is not None and self._since["file"] == tail.file
-            self._from = (self._since["at"] if same else 0) if self._since else tail.end
+            self._from = tail.end
         zone = logs.Zone(zone=logs.zone_of(self.service.log_zone, offset), now=now, form=self.service.log_time)
         self._lines = [*self._lines, *logs.lines(tail, zone)][-LINES:]
         self._file, self._touched = tail.file, tail.mtime

@@ -58,13 +58,16 @@ class Work:
     old: list[Any] | None = None
     hung: bool = False
     deadline: float | None = None
+    launches: dict[str, str] = field(init=False)  # verb → the last launch of its command, see `commands.launch`
     watch: Watch = field(init=False)
     new: list[Any] | None = None  # the process that must stay the same from its start to the end
     launched: bool = False
     served: bool = False  # the work was found done: a new process, in service
 
     def __post_init__(self) -> None:
-        self.watch = Watch(self.host, self.service, self.ask, run=self.journal.run, since=self.known.get("mark"))
+        # A run that an older bbctl began gave its commands no names but its own.
+        self.launches = dict(self.known.get("launches") or dict.fromkeys(("start", "stop"), self.journal.run))
+        self.watch = Watch(self.host, self.service, self.ask, launches=self.launches, since=self.known.get("mark"))
         self.old = self.known.get("old")
         self.hung = bool(self.known.get("hung"))
         self.launched = bool(self.known.get("launched"))

@@ -3,7 +3,7 @@
     stand_in.py FOLDER ADDRESS PORT org.jboss.Main -c INSTANCE
 
 Flags: deaf (to TERM), hang (after the HornetQ line), unhealthy, flaps (every other answer), dies (behind its first good
-answer), no-dump, deadlock. It ends with TERM, or when `end` appears.
+answer), no-dump, deadlock, undated (its log bears no dates). It ends with TERM, or when `end` appears.
 """
 
 import http.server
@@ -33,7 +33,7 @@ def write(text: str) -> None:
 def log(text: str) -> None:
     now = time.time()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f",{int(now % 1 * 1000):03d}"
-    write(f"{stamp} INFO  [org.jboss] (main) {text}\n")
+    write(f"{'' if flag('undated') else stamp + ' '}INFO  [org.jboss] (main) {text}\n")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

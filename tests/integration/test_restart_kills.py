@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bbctl.run import journal
-from tests.integration.shop import Shop, finish, kill_at, shop
+from tests.integration.shop import Member, Shop, finish, kill_at, shop
 from tests.integration.sshd import wait_for
 
 STEPS = ("lock", "preflight", "drain", "settle", "stop", "start", "started", "health", "undrain", "unlock")
@@ -33,7 +33,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def two(pair: Shop) -> Shop:
     """Two hosts in the VIP, nothing called yet, no lock, a home of their own."""
     for member in pair.members:
-        for name in ("hang", "unhealthy", "stop-blocks", "start-waits"):
+        for name in ("hang", "unhealthy", "stop-blocks", "start-waits", "undated"):
             member.flag(name, on=False)
         member.heartbeat.touch()
         (member.folder / "events").write_text("")
@@ -42,6 +42,45 @@ def two(pair: Shop) -> Shop:
             (member.folder / "events").write_text("")
         member.break_lock()
     return pair
+
+
+def by_hand(member: Member) -> None:
+    """Somebody restarts the service without bbctl, while its log bears no dates."""
+    member.down()
+    wait_for(lambda: member.pid is None, "its process to end")
+    member.log.write_text("")
+    member.flag("undated")
+    member.up()
+    (member.folder / "events").write_text("")
+
+
+def test_a_resume_finds_in_a_log_without_dates_what_came_since_the_run_looked(two: Shop, tmp_path: Path) -> None:
+    home, member = str(tmp_path / "home"), two.members[0]
+    proc = two.popen("restart", "h1", "--yes", "--reason", "test", home=home)
+    assert kill_at(proc, two, "drain", home=home)
+    proc.communicate(timeout=30)
+    by_hand(member)
+    member.heartbeat.unlink(missing_ok=True)
+    resumed = two.change("runs", "resume", two.runs(home)[-1].name, home=home)
+    assert (resumed.code, resumed.outcomes, resumed.steps()["started"]) == (0, {"h1": "restarted"}, "ok"), resumed
+    assert "start" not in member.calls
+
+
+def test_a_start_that_a_log_without_dates_cannot_tell_of_is_proven_by_health(two: Shop, tmp_path: Path) -> None:
+    home, other = str(tmp_path / "home"), two.members[1]
+    proc = two.popen("restart", "h1", "h2", "--yes", "--reason", "test", home=home)
+    assert kill_at(proc, two, "drain", home=home)
+    proc.communicate(timeout=30)
+    began = next(e["at"] for e in two.events(home) if e["event"] == "intent")
+    wait_for(lambda: time.time() - began > 2, "a moment that is surely after the run began")
+    by_hand(other)
+    other.heartbeat.unlink()
+    run = two.runs(home)[-1].name
+    resumed = two.change("runs", "resume", run, home=home)
+    assert (resumed.code, resumed.steps("h2")["started"], resumed.steps("h2")["health"]) == (0, "skipped", "ok"), (
+        resumed
+    )
+    assert (other.calls, other.heartbeat.exists()) == ([], True)
 
 
 @pytest.mark.parametrize("step", [pytest.param(s, marks=() if s in TOUCHING else pytest.mark.faults) for s in STEPS])

@@ -34,11 +34,11 @@ def shell(home: Path, text: str) -> bytes:
 
 
 def launch(home: Path, *argv: str, run: str = "r-1", run_as: str | None = None) -> bytes:
-    return shell(home, service.launch(LOCK, "jboss.start", argv, run=run, run_as=run_as))
+    return shell(home, service.launch(LOCK, "jboss.start", argv, launch=run, run_as=run_as))
 
 
 def poll(home: Path, run: str = "r-1") -> Command:
-    return service.understand(shell(home, service.poll(LOCK, "jboss.start", run=run)))
+    return service.understand(shell(home, service.poll(LOCK, "jboss.start", launch=run)))
 
 
 def ended(home: Path) -> Command:
@@ -79,6 +79,15 @@ def test_what_another_run_launched_is_none_of_ours(home: Path) -> None:
     assert not poll(home, "r-1").failed
 
 
+def test_the_end_of_an_earlier_launch_of_the_same_run_is_not_taken_for_that_of_a_later_one(home: Path) -> None:
+    launch(home, "/bin/sh", "-c", "exit 5", run="r-1.aa")
+    wait_for(lambda: poll(home, "r-1.aa").exit == 5, "its end")
+    assert poll(home, "r-1.bb").state == "none", "a launch that never arrived"
+    launch(home, "/bin/sh", "-c", "exit 0", run="r-1.bb")
+    wait_for(lambda: poll(home, "r-1.bb").exit == 0, "the end of the later one")
+    assert poll(home, "r-1.aa").state == "none"
+
+
 def test_a_command_of_a_run_that_lost_the_host_does_not_end_that_of_the_next(home: Path) -> None:
     launch(home, "/bin/sh", "-c", f"while [ ! -e {home}/go ]; do sleep 0.1; done; exit 9")
     launch(home, "/bin/sh", "-c", "sleep 60", run="r-2")
@@ -101,7 +110,7 @@ def test_ending_a_stop_command_spares_the_service_and_what_it_started(home: Path
     launch(home, "/bin/sh", "-c", f"python3 -c '{nap}  # spare' & python3 -c '{nap}  # own' & wait")
     spare, own = (wait_for(lambda w=w: find(home, w), w) for w in (b"# spare", b"# own"))  # type: ignore[misc]
     proc = Proc(pid=spare, ticks=1, started=0.0, user="x", command="")
-    shell(home, service.end(LOCK, "jboss.start", run="r-1", spare=proc, run_as=None))
+    shell(home, service.end(LOCK, "jboss.start", launch="r-1", spare=proc, run_as=None))
     assert wait_for(lambda: not find(home, b"# own"), "the rest of its session to end")
     assert find(home, b"# spare") == spare
     assert poll(home).state == "lost"
@@ -111,7 +120,7 @@ def test_ending_a_stop_command_spares_the_service_and_what_it_started(home: Path
 def test_a_run_ends_no_command_of_another_run(home: Path) -> None:
     launch(home, "/bin/sh", "-c", f"python3 -c 'import time  # {home}\ntime.sleep(60)  # own' & wait", run="r-0")
     wait_for(lambda: find(home, b"# own"), "the command")
-    shell(home, service.end(LOCK, "jboss.start", run="r-1", spare=None, run_as=None))
+    shell(home, service.end(LOCK, "jboss.start", launch="r-1", spare=None, run_as=None))
     assert find(home, b"# own")
 
 

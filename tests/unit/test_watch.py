@@ -60,7 +60,7 @@ class Fake:
 
 
 def watch(fake: Fake) -> Watch:
-    return Watch(HOST, SERVICE, fake, run="r-1")
+    return Watch(HOST, SERVICE, fake, launches={})
 
 
 def look(eyes: Watch, fake: Fake, text: str = "", later: float = 1.0) -> Glance:
@@ -139,8 +139,27 @@ def test_an_earlier_life_of_the_run_says_where_its_own_lines_began() -> None:
     fake = Fake(b"old\nStarted in 29s\n")
     first = watch(Fake(b"old\n"))
     first.glance()
-    assert Watch(HOST, SERVICE, fake, run="r-1", since=first.place).glance().verdict.word == "started"
-    assert Watch(HOST, SERVICE, fake, run="r-1").glance().verdict.word is None
+    assert Watch(HOST, SERVICE, fake, launches={}, since=first.place).glance().verdict.word == "started"
+    assert Watch(HOST, SERVICE, fake, launches={}).glance().verdict.word is None
+
+
+def test_however_much_came_since_an_earlier_life_of_the_run_all_of_it_is_looked_at() -> None:
+    first = watch(Fake(b"old\nhalf"))
+    first.glance()
+    much = b"x" * 99 + b"\n"
+    fake = Fake(b"old\nhalf a line\nStarted in 29s\n" + much * 3000)
+    eyes = Watch(HOST, SERVICE, fake, launches={}, since=first.place)
+    assert eyes.glance().verdict.word == "started"
+    fake = Fake(b"Started in 1s\n" + much * 3000)
+    eyes = Watch(HOST, SERVICE, fake, launches={}, since={"file": "5:1", "at": len(fake.content)})
+    assert eyes.glance().verdict.word is None, "it stands before the place"
+
+
+def test_an_earlier_life_s_place_in_a_log_that_was_cut_or_renamed_hides_nothing_of_the_new_one() -> None:
+    much = b"x" * 99 + b"\n"
+    for fake in (Fake(b"Started in 1s\n" + much * 2000), Fake(b"Started in 1s\n" + much * 3000, inode=2)):
+        eyes = Watch(HOST, SERVICE, fake, launches={}, since={"file": "5:1", "at": 250_000})
+        assert [eyes.glance().verdict.word for _ in range(2)][-1] == "started"
 
 
 def test_a_host_that_says_nothing_is_unknown_and_never_stopped() -> None:
