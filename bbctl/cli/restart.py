@@ -166,6 +166,8 @@ def _run(
     book = playbook.load(playbook.find(kind, playbook_folders(call)))
     procedure = playbook.bind(book, {})
     strategy = replace(procedure.strategy, **(changes or {}))  # type: ignore[arg-type]
+    if "soak" in (changes or {}) and not strategy.canary:
+        raise UsageError("--soak says how long the canary must stay good; there is no --canary", next="add --canary")
     made = Job(
         kind=kind,
         procedure=replace(procedure, strategy=strategy),

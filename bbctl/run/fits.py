@@ -64,7 +64,8 @@ def _ask(
     if not wanted:
         return {}
     marker = secrets.token_hex(8)
-    text = sh(together(patterns.count(service.log or "", wanted, seconds=seconds, first=first), marker=marker))
+    parts = patterns.count(service.log or "", wanted, run_as=service.run_as, seconds=seconds, first=first)
+    text = sh(together(parts, marker=marker))
     ran = transport.run(host, text, timeout=seconds * len(wanted) + 10.0, guard=True)
     said = apart(ran.stdout, marker=marker)
     return {name: patterns.understand(said.get(name, b"")) for name in wanted}

@@ -136,3 +136,22 @@ def test_a_log_that_may_not_be_read_is_found_before_a_start_that_only_it_could_p
     assert f"the log {log} may not be read" in detail(said, "preflight")
     assert (host.calls, host.pid, host.heartbeat.exists()) == ([], before, True)
     assert f"{log}, where it would land, may not be read" in json.loads(threads.out)[0]["error"]
+
+
+def test_the_patterns_are_counted_in_a_log_that_only_the_services_user_may_read(host: TwoUsers) -> None:
+    host.sudoers("ops ALL=(jb) NOPASSWD: ALL")
+    log = host.service / "server.log"
+    lines = log.read_text().count("Started in")
+    log.chmod(0o600)
+    try:
+        said = host.change("restart", "h1", "--rehearse")
+        host.service.chmod(0o700)  # nor may the login user look into its folder
+        hidden = host.change("restart", "h1", "--rehearse")
+        host.sudoers(*host.exact)
+        unknown = host.change("restart", "h1", "--rehearse")
+    finally:
+        host.service.chmod(0o755)
+        log.chmod(0o644)
+    assert f"`started` fits {lines} line" in detail(said, "started"), said
+    assert f"`started` fits {lines} line" in detail(hidden, "started"), hidden
+    assert "fits" not in json.dumps(unknown.record), unknown

@@ -113,6 +113,11 @@ def test_the_shipped_runbook_tells_the_truth_about_a_fresh_sample(bbctl: Bbctl, 
     assert run(["-i", str(tmp_path / "new/inventory.yml"), "runbook", "check"]) == 0
 
 
+def test_a_soak_without_a_canary_is_refused_and_names_both(bbctl: Bbctl) -> None:
+    code, _, err = bbctl("restart", "workers", "--soak", "2m", "--dry-run")
+    assert (code, "--soak" in err, "--canary" in err) == (2, True, True), err
+
+
 def test_links_are_general_ones_and_those_of_hosts(bbctl: Bbctl) -> None:
     assert [row["url"] for row in bbctl.json("links")] == ["https://s", "https://g/w1.snc1", "https://g/w2.snc1"]
     assert [row["url"] for row in bbctl.json("links", "w2")] == ["https://g/w2.snc1"]
