@@ -138,8 +138,8 @@ class App:
             allowed = ((b"allow", ", ".join(sorted(found.methods)).encode()),)
             return _plain(405, "Backbeat::MethodNotAllowed", f"{method} is not for this path", headers=allowed)
         if route.here and (route.auth == "always" or not self.serving.strict):
-            return self._work(route, found.names, scope, body)
-        return await self._in_thread(route, found.names, scope, body)
+            return self._work(route, found.names, scope, body, tid)
+        return await self._in_thread(route, found.names, scope, body, tid)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. TooLarge as soon as that is known; TimeoutError where it does not come."""
@@ -161,11 +161,13 @@ class App:
                 if not message["more_body"]:
                     return b"".join(parts)
 
-    async def _in_thread(self, route: routes.Route, names: Mapping[str, str], scope: Scope, body: bytes) -> Reply:
+    async def _in_thread(
+        self, route: routes.Route, names: Mapping[str, str], scope: Scope, body: bytes, tid: str
+    ) -> Reply:
         if self.under_way >= self.serving.threads * (WAITING + 1):
             return _trouble(Busy("Too many requests wait here; try again"))
         self.under_way += 1
-        task = asyncio.get_running_loop().run_in_executor(self.pool, self._work, route, names, scope, body)
+        task = asyncio.get_running_loop().run_in_executor(self.pool, self._work, route, names, scope, body, tid)
         task.add_done_callback(self._done)
         try:
             return await asyncio.wait_for(asyncio.shield(task), self.serving.deadline)
@@ -177,7 +179,7 @@ class App:
         if not task.cancelled():
             task.exception()  # one that nobody waits for any more
 
-    def _work(self, route: routes.Route, names: Mapping[str, str], scope: Scope, body: bytes) -> Reply:
+    def _work(self, route: routes.Route, names: Mapping[str, str], scope: Scope, body: bytes, tid: str) -> Reply:
         """In a thread: who is it, what do they say, what becomes of it."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
@@ -191,6 +193,7 @@ class App:
                 client=client,
                 names=names,
                 params=Params(values),
+                tid=tid,
                 key=_key(headers) if route.keyed else None,
                 attempt=_attempt(headers),
             )

@@ -81,7 +81,7 @@ def children(new: Sequence[NewNode], above: Node, ctx: Context) -> list[Node]:
 def _node(new: NewNode, above: Node, ctx: Context, seq: int, status: str) -> Node:
     node = Node(name=new.name, type=new.type, client=new.client or above.client, mode=new.mode, ss=status, cs=status)
     node.wf, node.parent, node.pgen, node.seq = above.wf, above._id, above.gen, seq
-    node.data, node.meta, node.link = text(new.data), text(new.meta), new.link
+    node.data, node.meta, node.link, node.tid = text(new.data), text(new.meta), new.link, new.tid
     node.retries, node.retry_interval, node.fires_at = [new.retry, new.retry], new.retry_interval, new.fires_at
     node.lines = [[ctx.now, code(status, status)]]
     node.open = events.openness(node)
@@ -109,7 +109,8 @@ def key_hash(client: str | None, route: str, above: Node, key: str, place: int) 
 
 
 def body_hash(new: Sequence[NewNode]) -> str:
-    return _hash(json.dumps([one.__dict__ for one in new], sort_keys=True))
+    said = [{field: value for field, value in one.__dict__.items() if field != "tid"} for one in new]
+    return _hash(json.dumps(said, sort_keys=True))
 
 
 def with_keys(

@@ -64,13 +64,15 @@ class Door:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """One request, understood. `client` is empty on an open route; `names` are the segments that stood for names."""
+    """One request, understood. `client` is empty on an open route; `names` are the segments that stood for names;
+    `tid` names this request in its answer and in our log."""
 
     rt: Runtime
     door: Door
     client: str
     names: Mapping[str, str]
     params: Params
+    tid: str = ""
     key: str | None = None
     attempt: int | None = None
 
@@ -157,7 +159,7 @@ def signal(ask: Ask) -> Any:
     said = dict(ask.params.values)
     said["name"] = ask.names.get("name") or said.get("name")
     said["type"], said["mode"] = "decision", "blocking"
-    made = workflows.signal(ask.rt, ask.client, ask.id, new_node(said), key=ask.key)
+    made = workflows.signal(ask.rt, ask.client, ask.id, new_node(said, ask.tid), key=ask.key)
     return present.node(made, workflows.get_workflow(ask.rt, ask.client, ask.id))
 
 
@@ -281,13 +283,13 @@ def decisions(ask: Ask) -> Any:
     if not isinstance(said, list):
         workflows.get_node(ask.rt, ask.client, ask.id, workflow_id=ask.workflow_id)  # NotFound comes first
         raise BadRequest("decisions", "Params must include a 'decisions' param")
-    new = [new_node(one) for one in said]
+    new = [new_node(one, ask.tid) for one in said]
     return workflows.add_children(
         ask.rt, ask.client, ask.id, new, key=ask.key, attempt=ask.attempt, workflow_id=ask.workflow_id
     )
 
 
-def new_node(said: Any) -> NewNode:
+def new_node(said: Any, tid: str | None = None) -> NewNode:
     """A signal or decision as it was sent. Its data is in `options` or beside it; a type we do not know is an activity."""
     if not isinstance(said, dict):
         raise BadRequest("decisions", "A decision must be a JSON object")
@@ -310,6 +312,7 @@ def new_node(said: Any) -> NewNode:
         retry_interval=params.count("retry_interval", DEFAULT_INTERVAL),
         client=params.uuid("client_id"),
         link=Params(options).uuid("parent_link_id") or params.uuid("parent_link_id"),
+        tid=tid,
     )
 
 

@@ -74,6 +74,7 @@ class Node:
     links: bool | None = None  # somebody links here
 
     known: bool | None = None  # its id was told to whoever posted it: it may be deactivated, never deleted
+    tid: str | None = None  # X-backbeat-tid of the call that made it; None: no call over HTTP did
     key: str | None = None  # hash of an idempotency key, unique
     body: str | None = None  # hash of what was sent with it
     data: str = "{}"  # JSON texts
@@ -127,7 +128,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class NewNode:
-    """What a signal or a decision asks for. `fires_at` in ms; `client` and `link` are ids."""
+    """What a signal or a decision asks for. `fires_at` in ms; `client` and `link` are ids; `tid` is the call's own."""
 
     name: str
     type: str = "activity"
@@ -139,6 +140,7 @@ class NewNode:
     retry_interval: int = DEFAULT_INTERVAL
     client: str | None = None
     link: str | None = None
+    tid: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

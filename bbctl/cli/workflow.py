@@ -288,7 +288,7 @@ def _request(call: Call, rt: Runtime, node: Node) -> None:
         "body": present.post(then, root, kind="decision" if decides else "activity"),
         "sent": present.time(at), "status": answered[2] if answered else None,
         "answer": _answer(node, at, answered),
-        "response": workflows.last_response(rt, None, node.id),
+        "response": workflows.last_response(rt, None, node.id), "tid": node.tid,
     }  # fmt: skip
     call.show(value, lambda: screens.request(value))
 

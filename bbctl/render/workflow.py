@@ -225,7 +225,8 @@ def request(sent: Mapping[str, Any]) -> str:
     lines = [f"POST {sent['url']}" if sent["url"] else f"a Python handler of {safe(sent['client'])}"]
     lines += [f"  {name}: {safe(str(value))}" for name, value in sent["headers"].items()]
     lines += [block(sent["body"])]
-    lines += [f"sent     {sent['sent'] or 'not yet'}", f"answer   {sent['answer']}"]
+    made = f"by the call with X-backbeat-tid {sent['tid']}" if sent["tid"] else "by no call over HTTP"
+    lines += [f"made     {made}", f"sent     {sent['sent'] or 'not yet'}", f"answer   {sent['answer']}"]
     lines += ["said     " + ("nothing yet" if sent["response"] is None else "")]
     return "\n".join(lines if sent["response"] is None else [*lines, block(sent["response"])])
 

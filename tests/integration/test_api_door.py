@@ -122,6 +122,16 @@ def test_every_answer_has_a_transaction_id_of_its_own(api: Engine) -> None:
     assert len(ids) == 4
 
 
+def test_the_transaction_id_of_the_call_that_made_a_node_is_found_from_the_command_line(api: Engine) -> None:
+    path = f"/workflows/{api.workflow()}/signal/go"
+    made, again = (api.call("POST", path, {}, headers={"Idempotency-Key": "tid-1"}) for _ in range(2))
+    signal = made.json["id"]
+    sent(api, signal)
+    children = api.call("POST", f"/activities/{signal}/decisions", {"decisions": [{"name": "a"}, {"name": "b"}]})
+    for node, call in ((again.json["id"], made), *((child, children) for child in children.json)):
+        assert api.bbctl("wf", "show", node, "--request")["tid"] == call.headers["x-backbeat-tid"]
+
+
 def test_metrics_count_the_answers(api: Engine) -> None:
     def count() -> int:
         found = re.search(
