@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 LOCKS := .ci/locks
 
-.PHONY: demo test unit faults bench picture check lock tools clean
+.PHONY: demo test unit faults bench picture screens check lock tools clean
 
 demo: $(VENV)/.run
 	$(BIN)/bbctl demo
@@ -25,6 +25,10 @@ bench: $(VENV)/.test
 # docs/demo.svg, from a real run; needs tmux.
 picture: $(VENV)/.run
 	$(BIN)/python docs/picture.py
+
+# docs/screens.md, from the lab, broken on purpose; needs tmux.
+screens: $(VENV)/.run
+	$(BIN)/python docs/screens.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -332,7 +332,9 @@ def _trouble(
     check = CHECKS[name]
     evidence = dict(said)
     if case.pool is not None and name not in ("disk-full", "clock-skew"):
-        evidence["vip"] = f"{case.pool}; this host is {case.seen.facts.vip}"
+        facts = case.seen.facts
+        unfit = facts.vip == "in" and not facts.in_service  # nobody took it out, and it does not serve
+        evidence["vip"] = f"{case.pool}; this host is {facts.vip}{', and not one of them' if unfit else ''}"
     if case.before:
         evidence["before"] = case.before
     return Trouble(

@@ -40,18 +40,23 @@ MOMENTS: tuple[tuple[str, str, bool], ...] = (
 class Terminal:
     """A tmux server of its own with one window that runs one command."""
 
-    def __init__(self, command: list[str], home: Path) -> None:
-        self._tmux = ["tmux", "-L", f"picture-{os.getpid()}", "-f", os.devnull]
+    def __init__(self, command: str, home: Path, *, columns: int = COLUMNS, lines: int = LINES) -> None:
+        self._tmux = ["tmux", "-L", f"picture-{time.monotonic_ns()}", "-f", os.devnull]
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("BBCTL_", "TMUX")) and k != "NO_COLOR"}
         environ |= {"BBCTL_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": ""}
-        line = f"{' '.join(command)}; touch {home}/ended; sleep 60"
-        size = ["-x", str(COLUMNS), "-y", str(LINES)]
+        environ["PATH"] = f"{BBCTL.parent}:{environ['PATH']}"
+        line = f"{command}; touch {home}/ended; sleep 60"
+        size = ["-x", str(columns), "-y", str(lines)]
         subprocess.run([*self._tmux, "new-session", "-d", "-s", "demo", *size, line], env=environ, check=True)
 
     def screen(self) -> str:
         """What stands on it now, with its colours as escape sequences."""
         asked = [*self._tmux, "capture-pane", "-e", "-p", "-t", "demo"]
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+    def type(self, text: str) -> None:
+        """Typed as a person would, with Enter behind it."""
+        subprocess.run([*self._tmux, "send-keys", "-t", "demo", text, "Enter"], check=True)
 
     def close(self) -> None:
         subprocess.run([*self._tmux, "kill-server"], check=False)
@@ -113,7 +118,7 @@ def main() -> None:
         sys.exit("needs tmux: apt-get install tmux")
     with tempfile.TemporaryDirectory(prefix="bbctl-picture-") as folder:
         home = Path(folder)
-        terminal = Terminal([str(BBCTL), "demo"], home)
+        terminal = Terminal("bbctl demo", home)
         try:
             frames = watch(terminal.screen, lambda: (home / "ended").exists())
         finally:

@@ -86,7 +86,17 @@ def exec_(
         call.show([answers.exec_row(r) for r in rows], lambda: answers.folded(rows), name="host")
     if call.output == "table" and (len(rows) > 1 or (alone and rows[0].status != "ok")):
         screen.err(answers.tally(rows) if len(rows) > 1 else f"{rows[0].status}: {screen.safe(rows[0].error or '')}")
+        if not shell and len(call.tail) == 1 and " " in call.tail[0].strip() and any(row.exit == 127 for row in rows):
+            screen.err(
+                f"a program of that name was looked for; a line for the shell wants --shell: {_line(target, call.tail)}"
+            )
     return over(rows, stopped)
+
+
+def _line(target: Sequence[str] | None, tail: Sequence[str]) -> str:
+    from bbctl.remote.shell import join
+
+    return f"bbctl exec {join([*(target or ()), '--shell', '--', *tail])}"
 
 
 def run_on_all(

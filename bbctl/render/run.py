@@ -69,6 +69,7 @@ class Progress:
         self._steps: dict[str, list[Mapping[str, Any]]] = {h: [] for h in hosts}
         self._began = time.monotonic()
         self._said: list[str] = []
+        self._over = False
         draw = not quiet and sys.stderr.isatty() and screen.console(stderr=True).is_terminal
         self._live = (
             Live(get_renderable=self._draw, console=screen.console(stderr=True), refresh_per_second=5) if draw else None
@@ -84,6 +85,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
+            self._over = True
             self._live.refresh()
             self._live.stop()
 
@@ -136,7 +138,8 @@ class Progress:
         return lines
 
     def _many(self) -> list[RenderableType]:
-        return [self._rows.table(), Text(f"{age(time.monotonic() - self._began)}", style=DIM)]
+        spent = Text(f"{age(time.monotonic() - self._began)}", style=DIM)
+        return [self._rows.table(), *([] if self._over else [spent])]  # the result says it at the end
 
 
 def _line(*pieces: tuple[str, str]) -> Text:

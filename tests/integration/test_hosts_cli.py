@@ -163,6 +163,14 @@ def test_a_failing_host_makes_exit_1_and_keeps_its_own_code(desk: Desk) -> None:
     }  # fmt: skip
 
 
+def test_a_line_for_the_shell_that_was_taken_for_a_program_is_told_how_to_run(desk: Desk) -> None:
+    code, _, err = desk.run("exec", "three", "--", "uname -s; id")
+    assert code == 1
+    assert b"bbctl exec three --shell -- 'uname -s; id'" in err
+    _, _, err = desk.run("exec", "three", "--", "no-such-program")
+    assert b"--shell" not in err
+
+
 def test_options_after_the_dashes_belong_to_the_command(desk: Desk) -> None:
     _, rows = desk.json("exec", "h1", "--", "echo", "-o", "yaml", "--timeout", "1ms", "--help", "-y")
     assert rows[0]["stdout"] == "-o yaml --timeout 1ms --help -y\n"

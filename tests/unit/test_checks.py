@@ -64,6 +64,16 @@ def test_a_host_for_which_the_time_ran_out_is_unknown_and_wakes_nobody() -> None
     assert only.finding.title == "it was not looked at to the end"
 
 
+def test_a_host_that_nobody_took_out_and_that_serves_nothing_is_not_told_as_in() -> None:
+    pool = checks.Pool(vip="v", serving=2, members=3, least=2)
+    for facts, told in (
+        ({"health": "failing"}, "in, and not one of them"),
+        ({"health": "failing", "vip": "out"}, "out"),
+    ):
+        trouble = checks.judge(Case(seen=seen(**facts), signatures=SIGNATURES, pool=pool))[0]
+        assert dict(trouble.finding.evidence)["vip"] == f"2 of 3 in service, minimum 2; this host is {told}"
+
+
 def test_a_refused_host_key_names_the_way_out_that_its_login_named() -> None:
     (only,) = found(seen(status="host-key", error="changed", next="bbctl hosts trust w2 --replace"))
     assert only.next == "bbctl hosts trust w2 --replace"
