@@ -12,7 +12,7 @@ from bbctl.settings import Stores, masked
 from bbctl.stores import look as storelook
 from bbctl.stores.look import Store
 from engine import errors
-from engine.explain import HealthSummary, health_summary
+from engine.figures import HealthSummary, health_summary
 from engine.runtime import open_runtime
 from engine.settings import Settings
 

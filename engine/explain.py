@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine import reads, survey, wording
-from engine.model import Node, StatusReport, WorkerRecord
+from engine import survey, wording
+from engine.model import Node, WorkerRecord
 from engine.present import time
 from engine.rows import ROWS, Row, Verdict, first, matches
 from engine.runtime import Runtime
@@ -374,58 +374,4 @@ def _group(rt: Runtime, id: str, reasons: list[Reason]) -> Group:
     return Group(
         id=id, row=head.row, late=head.late, client=client.name if client else head.node.client, name=head.node.name,
         because=head.because, since=head.since, reasons=tuple(reasons),
-    )  # fmt: skip
-
-
-# -- figures -------------------------------------------------------------------------------------------------------
-
-
-def daily_report(
-    rt: Runtime, *, since: int, expected: Mapping[str, float]
-) -> tuple[StatusReport, dict[str, list[str]]]:
-    """What was completed since then (ms) and what is inconsistent now, by workflow name; and the ids of the latter."""
-    nodes: dict[str, list[str]] = defaultdict(list)
-    bad = [
-        g
-        for g in stuck(rt, expected=expected)
-        if g.reasons[0].verdict in ("stuck", "needs-person") and not g.row.remark
-    ]
-    roots = rt.store.by_ids({wf for g in bad for wf in g.workflows})
-    for group in bad:
-        for reason in group.reasons:
-            name = roots[reason.node.wf].name if reason.node.wf in roots else "?"
-            nodes[name].append(reason.node.id)
-    counts = {name: len(ids) for name, ids in sorted(nodes.items())}
-    done = reads.report(rt, since=since).completed
-    return StatusReport(since=since, completed=done, inconsistent=counts), dict(nodes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HealthSummary:
-    """The engine for `stores status` and `sweep`. `oldest` is the age of the oldest due todo, seconds."""
-
-    workers: int
-    due: int
-    oldest: float
-    stuck: int
-    late: int
-    needs_person: int
-
-    def as_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-
-def health_summary(rt: Runtime, *, expected: Mapping[str, float] | None = None) -> HealthSummary:
-    """Figures of the engine as they are now; reads every unfinished node."""
-    now = rt.store.now()
-    due = rt.store.find({"due": {"$gt": 0, "$lte": now}}, sort="due", limit=1)
-    groups = stuck(rt, expected=expected or {})
-    counts: dict[str, int] = defaultdict(int)
-    for group in groups:
-        if not group.row.remark:
-            counts[group.reasons[0].verdict] += len(group.reasons)
-    return HealthSummary(
-        workers=len(living(rt)), due=rt.store.count({"due": {"$gt": 0, "$lte": now}}),
-        oldest=max(0, now - (due[0].due or now)) / 1000 if due else 0.0,
-        stuck=counts["stuck"], late=counts["late"], needs_person=counts["needs-person"],
     )  # fmt: skip

@@ -36,6 +36,12 @@ def new_id(now: int) -> str:
     return f"{word[:8]}-{word[8:12]}-{word[12:16]}-{word[16:20]}-{word[20:]}"
 
 
+def first_of(at: int) -> str:
+    """No id made at `at` (ms) or later sorts before it."""
+    word = f"{at & (1 << 48) - 1:012x}"
+    return f"{word[:8]}-{word[8:]}"
+
+
 def tail(id: str) -> str:
     return id[-TAIL:]
 

@@ -264,9 +264,13 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True)
 class StatusReport:
-    """The daily report: per workflow name, nodes completed and nodes that look inconsistent."""
+    """The daily report: per workflow name, nodes completed since then and nodes that look inconsistent now.
+
+    Of the completed it has those made at `made_since` or later. Both in ms.
+    """
 
     since: int
+    made_since: int
     completed: dict[str, int] = field(default_factory=dict)
     inconsistent: dict[str, int] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine import explain, reads
+from engine import figures
 from engine.errors import EngineError
 from engine.runtime import Runtime
 
@@ -54,7 +54,7 @@ class Tick:
 
 
 def _daily_report(rt: Runtime, kept: Kept, now: int) -> tuple[str, Kept]:
-    found, nodes = explain.daily_report(rt, since=now - DAY, expected={})
+    found, nodes = figures.daily_report(rt, since=now - DAY, expected={})
     for name in sorted({*found.completed, *found.inconsistent}):
         log.info(
             "report: %s %d completed, %d inconsistent",
@@ -72,7 +72,7 @@ def _daily_report(rt: Runtime, kept: Kept, now: int) -> tuple[str, Kept]:
 
 
 def _queue_log(rt: Runtime, kept: Kept, now: int) -> tuple[str, Kept]:
-    found = reads.stats(rt)
+    found = figures.stats(rt)
     log.info(
         "queue: %d due, oldest %.1f s, %d timers, %d late", found.depth, found.latency, found.scheduled, found.late
     )

@@ -1,4 +1,4 @@
-"""What one can look at: nodes, trees, histories, searches, figures. Reads only, acknowledged by a majority.
+"""What one can look at: nodes, trees, histories, searches. Reads only, acknowledged by a majority.
 
 A node is shown as it counts: a pending child whose parent has begun with its children is ready; one of an earlier
 attempt is deactivated, and not there at all if it never came to be.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,14 +17,10 @@ from engine.errors import Ambiguous, BadRequest, NotFound
 from engine.events import text
 from engine.model import (
     Found,
-    Health,
     HistoryLine,
     Node,
     Search,
-    Stats,
     StatusChange,
-    StatusReport,
-    WorkerRecord,
 )
 from engine.params import snake
 from engine.runtime import Runtime
@@ -37,25 +32,17 @@ __all__ = [
     "errors",
     "get_node",
     "get_workflow",
-    "health",
     "history",
     "last_response",
     "list_workflows",
     "names",
     "nodes",
-    "report",
     "resolve_id",
     "search_activities",
     "search_workflows",
-    "stats",
     "status_changes",
     "tree",
-    "workers",
 ]
-
-WORKER_GONE = 15_000
-"""Milliseconds without a heartbeat after which a worker is not listed."""
-
 
 # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -354,67 +341,3 @@ def error_workflows(rt: Runtime, client: str | None) -> list[Node]:
     mine: dict[str, Any] = {"kind": "workflow"} if client is None else {"kind": "workflow", "client": client}
     found = rt.store.distinct("wf", {"cs": "errored", "ss": {"$ne": "deactivated"}})
     return rt.store.find({"_id": {"$in": found}, **mine}, sort="_id", newest=True)
-
-
-# -- figures -------------------------------------------------------------------------------------------------------
-
-
-def stats(rt: Runtime) -> Stats:
-    now = rt.store.now()
-    owed = {"due": {"$gt": 0, "$lte": now}}
-    timers = {"ss": "started", "fires_at": {"$gt": now}}
-    late = {"fires_at": {"$gt": 0, "$lt": now - 1000}}
-    oldest = rt.store.find(owed, sort="due", limit=1)
-    first = rt.store.find({"ss": "started", "fires_at": {"$gt": now}}, sort="fires_at", limit=1)
-    counted = rt.store.counters(day_of(now))
-    today, ever = counted.get(day_of(now), (0, 0)), counted.get("all", (0, 0))
-    return Stats(
-        depth=rt.store.count(owed),
-        latency=max(0.0, (now - (oldest[0].due or now)) / 1000) if oldest else 0.0,
-        scheduled=rt.store.count(timers),
-        late=rt.store.count({"$or": [{"ss": status, **late} for status in ("started", "retrying")]}),
-        next_timer=first[0].fires_at if first else None,
-        retrying=rt.store.count({"ss": "retrying"}),
-        processed=ever[0],
-        failed=ever[1],
-        processed_today=today[0],
-        failed_today=today[1],
-        workers=tuple(workers(rt)),
-        redis=rt.hints.ping(),
-    )
-
-
-def day_of(now: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(now / 1000))
-
-
-def workers(rt: Runtime) -> list[WorkerRecord]:
-    found = rt.store.workers(rt.store.now() - WORKER_GONE)
-    return sorted(found, key=lambda worker: (worker.host, worker.pid))
-
-
-def health(rt: Runtime) -> Health:
-    """Never raises: tries one majority write, and Redis."""
-    return Health(mongo=rt.store.ping(), redis=rt.hints.ping())
-
-
-def store_troubles(rt: Runtime, within: float) -> tuple[str | None, str | None]:
-    """Why MongoDB takes no majority writes and why Redis does not answer, a line each; None where it does."""
-    return rt.store.ping(within), rt.hints.trouble()
-
-
-def report(rt: Runtime, *, since: int) -> StatusReport:
-    """Per workflow name: nodes completed since then, and nodes in errored or without anybody to look after them."""
-    done = {"kind": "node", "ss": "complete", "changed": {"$gte": since}}
-    bad = {"kind": "node", "$or": [{"ss": "errored"}, {"parked": {"$gt": ""}}]}
-    return StatusReport(since=since, completed=_per_name(rt, done), inconsistent=_per_name(rt, bad))
-
-
-def _per_name(rt: Runtime, query: dict[str, Any]) -> dict[str, int]:
-    counts = rt.store.aggregate([{"$match": query}, {"$group": {"_id": "$wf", "n": {"$sum": 1}}}])
-    roots = rt.store.by_ids([doc["_id"] for doc in counts])
-    totals: dict[str, int] = {}
-    for doc in counts:
-        name = roots[doc["_id"]].name if doc["_id"] in roots else "?"
-        totals[name] = totals.get(name, 0) + int(doc["n"])
-    return dict(sorted(totals.items()))

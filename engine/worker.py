@@ -28,10 +28,10 @@ from rq.timeouts import BaseDeathPenalty
 from engine import heal, periodic
 from engine.drain import Drain
 from engine.errors import EngineError
+from engine.figures import day_of
 from engine.hints import connect
 from engine.ids import token
 from engine.model import WorkerRecord
-from engine.reads import day_of
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 

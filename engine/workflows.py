@@ -30,6 +30,7 @@ from engine.errors import (
     WorkflowComplete,
 )
 from engine.events import Context
+from engine.figures import health, stats, workers
 from engine.ids import is_id
 from engine.model import NewNode, NewWorkflow, Node
 from engine.mongo import Duplicate
@@ -39,21 +40,17 @@ from engine.reads import (
     errors,
     get_node,
     get_workflow,
-    health,
     history,
     last_response,
     list_workflows,
     names,
     nodes,
     owned_by,
-    report,
     resolve_id,
     search_activities,
     search_workflows,
-    stats,
     status_changes,
     tree,
-    workers,
 )
 from engine.runtime import Runtime
 from engine.states import CLIENT_WORDS, DONE, STATUS_OF
@@ -83,7 +80,6 @@ __all__ = [
     "nodes",
     "pause",
     "remove_client",
-    "report",
     "resend",
     "reset",
     "resolve_id",

@@ -74,7 +74,7 @@ def runtime(call: Call, *, handlers: Any = None) -> Iterator[Runtime]:
 
 def say_troubles(call: Call, rt: Runtime, without_mongo: str) -> None:
     """What is wrong with the stores of a command that runs on all the same: a line each, and what that means."""
-    from engine.reads import store_troubles
+    from engine.figures import store_troubles
 
     mongo, redis = store_troubles(rt, rt.settings.store_timeout)
     if mongo is not None:

@@ -344,7 +344,8 @@ def report(
     ctx: typer.Context,
     since: Annotated[str, typer.Option("--since", metavar="D", help="From when on: 1d, yesterday, 03:00, …")] = "1d",
 ) -> None:
-    """The daily activity report: completed and inconsistent nodes by workflow name.
+    """The daily activity report by workflow name: nodes completed since then, of those made up to 30 days before it, and all
+    that look inconsistent now.
 
     \b
     Examples:
@@ -352,14 +353,15 @@ def report(
       bbctl wf report --since 1w -o json
     """
     from bbctl.render import workflow as screens
-    from engine import explain, present
+    from engine import figures, present
 
     call: Call = ctx.obj
     began = _when("--since", since)
     with runtime(call) as rt:
-        found, nodes = explain.daily_report(rt, since=began or 0, expected=call.fleet.expected)
+        found, nodes = figures.daily_report(rt, since=began or 0, expected=call.fleet.expected)
     value = {
-        "since": present.time(found.since), "completed": found.completed, "inconsistent": found.inconsistent, "nodes": nodes,
+        "since": present.time(found.since), "made_since": present.time(found.made_since), "completed": found.completed,
+        "inconsistent": found.inconsistent, "nodes": nodes,
     }  # fmt: skip
     call.show(value, lambda: screens.report(found))
 

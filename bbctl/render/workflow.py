@@ -348,7 +348,7 @@ def _names(nodes: Sequence[Node]) -> str:
 
 
 def report(found: StatusReport) -> None:
-    draw(f"since {clock(found.since / 1000)}")
+    draw(f"completed since {clock(found.since / 1000)}, made since {clock(found.made_since / 1000)}; inconsistent now")
     names = sorted({*found.completed, *found.inconsistent})
     if not names:
         draw("nothing was completed")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import explain, heal, periodic
+from engine import explain, figures, heal, periodic
 from engine.model import ClientRecord, Node, WorkerRecord
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
@@ -207,7 +207,7 @@ def test_the_summary_counts_what_stands_still(rt: Runtime) -> None:
     b.node("retries_exhausted/errored", retries=[0, 0])
     b.node("started/ready", do={"start": True}, due=b.now - HOUR, mode="non_blocking")
     write(rt, b, with_client(b, since=b.now - HOUR, name="slow"))
-    found = explain.health_summary(rt)
+    found = figures.health_summary(rt)
     assert (found.needs_person, found.stuck, found.late, found.workers, found.due) == (1, 1, 1, 0, 1)
     assert found.oldest >= 3600
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine import workflows
+from engine import figures, workflows
 from engine.change import document
 from engine.handlers import activity, register
 from engine.model import NewNode, NewWorkflow, Search
@@ -115,3 +115,21 @@ def test_no_command_of_a_day_s_work_examines_more_than_it_needs(
     record_property("most keys or documents one examined", max(found[0][:2]))
     assert len(found) > 50, "the profiler saw the work"
     assert [one for one in found if one[0] > BOUND or one[1] > BOUND] == []
+
+
+def test_a_report_reads_what_was_made_of_late_and_not_the_whole_store(rt: Runtime) -> None:
+    client = workflows.add_client(rt, "town")[0].id
+    fill(rt, client, 5_000)  # finished and waiting ones from long ago
+    new = [NewWorkflow(name="village", subject=place, signal=NewNode(name="decide")) for place in range(3)]
+    workflows.start_many(rt, client, new)
+    finish(rt)
+    now = rt.store.now()
+    rt.store.db.command("profile", 2)
+    try:
+        done = figures.completed(rt, since=now - 3_600_000, made_since=now - 3_600_000)
+    finally:
+        rt.store.db.command("profile", 0)
+    assert done == {"town": 10, "village": 30}
+    found = examined(rt)
+    assert found
+    assert max(found[0][:2]) < 100, found[0]
