@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
+from types import FrameType
 
 VERSION = "0.1.0"
 
 
 def main() -> None:
     """Run bbctl with this process's arguments and exit with its code."""
+    signal.signal(signal.SIGINT, _nothing_begun)
     _standard_streams()
     words = sys.argv[1:]
     if words[:1] == ["__complete"]:
@@ -19,13 +23,18 @@ def main() -> None:
     if words in (["--version"], ["version"]):
         sys.stdout.write(f"bbctl {VERSION}\n")
         sys.exit(0)
-    try:
-        from bbctl.cli.app import run
+    from bbctl.cli.app import run
 
-        sys.exit(run(words))
-    except KeyboardInterrupt:  # before `run` listens: nothing was begun
-        sys.stderr.write("error: interrupted\n")
-        sys.exit(130)
+    code = run(words)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the result is told: it is no Ctrl-C's any more
+    sys.exit(code)
+
+
+def _nothing_begun(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C before `run` listens. Not an exception: half-imported modules would make other errors of it."""
+    with suppress(OSError):
+        os.write(2, b"error: interrupted\n")
+    os._exit(130)
 
 
 def _standard_streams() -> None:

@@ -271,6 +271,8 @@ def _piped(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **said)
         except BrokenPipeError:
             raise _NobodyReads from None
+        except KeyboardInterrupt:  # Typer would end without a word, and `-o json` without a document
+            raise Interrupted("interrupted") from None
 
     return called
 
@@ -290,6 +292,8 @@ def load(command: Command) -> Callable[..., Any]:
 
 def translate(error: Exception, state: dict[str, Any]) -> BbctlError:
     """Another library's or layer's error as one of ours: words typed wrongly, the engine's, or a defect of bbctl."""
+    if _was_interrupted(error):
+        return Interrupted("interrupted")
     shown = getattr(error, "format_message", None)
     if shown is not None and hasattr(error, "exit_code"):  # Typer's usage errors
         command: Command | None = state["command"]
@@ -307,6 +311,15 @@ def translate(error: Exception, state: dict[str, Any]) -> BbctlError:
     if type(error).__name__ in ("Abort", "Exit"):
         return BbctlError("not finished", exit=int(getattr(error, "exit_code", 1)))
     return _defect(error)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C is behind it: one that fell into the making of a class, say, comes up as another error."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _defect(error: Exception) -> BbctlError:

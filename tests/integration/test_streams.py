@@ -79,3 +79,47 @@ def test_a_ctrl_c_while_it_is_still_loading_leaves_no_traceback(tmp_path: Path) 
         [*BBCTL, "hosts"], env=environ, capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "error: interrupted\n")
+
+
+def python(code: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "BBCTL_HOME": str(home / "state"), "BBCTL_INVENTORY": "none"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_a_ctrl_c_while_the_interpreter_ends_takes_nothing_back(tmp_path: Path) -> None:
+    """Sent by the last thing that an ending interpreter calls."""
+    code = """if True:
+    import atexit, os, signal, sys
+    from bbctl.__main__ import main
+    atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+    sys.argv = ["bbctl", "config", "show", "-o", "json"]
+    main()"""
+    ran = python(code, tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert {row["key"] for row in json.loads(ran.stdout)} >= {"inventory"}
+
+
+@pytest.mark.parametrize(("words", "told"), [(["-o", "json"], 1), ([], 0)])
+def test_a_ctrl_c_within_a_command_is_told_and_with_json_as_a_document(
+    words: list[str], told: int, tmp_path: Path
+) -> None:
+    """The command's own look at its settings is interrupted; by way of another error, as the making of a class gives."""
+    code = f"""if True:
+    import os, signal, sys
+    from bbctl.settings import Settings
+    def cut(self):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            while True: pass
+        except BaseException as error:
+            if {told}: raise
+            raise RuntimeError("a class cannot be made") from error
+    Settings.fleet = cut
+    from bbctl.__main__ import main
+    sys.argv = ["bbctl", "status", *{words}]
+    main()"""
+    ran = python(code, tmp_path)
+    assert (ran.returncode, "Traceback" in ran.stderr, "defect" in ran.stderr) == (130, False, False), ran
+    assert [json.loads(ran.stdout)["error"]["code"]] == ["interrupted"] if told else ran.stdout == ""
