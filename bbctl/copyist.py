@@ -2,7 +2,8 @@
 
 `python -m bbctl.copyist` reads one JSON object on stdin (so that no password is in a command line): home, run, mongo. It only
 reads the journal, so no run waits for it or fails with it; it outlives a bbctl that is killed, and so can tell that it was.
-Once the run is over it copies what earlier runs could not, and ends; where MongoDB does not answer it gives up.
+Once the run is over it copies what earlier runs could not, deletes what is too old or too much, and ends; where MongoDB
+does not answer it gives up.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def main() -> int:
         with copies.opened(url) as runs:
             if follow(runs, home, said["run"]):
                 catch_up(runs, home, said["run"])
+                copies.prune(runs)
     return 0
 
 

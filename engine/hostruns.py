@@ -20,6 +20,8 @@ from engine.errors import StoreDown
 
 Doc = dict[str, Any]
 _AGE: Doc = {"$cond": [{"$eq": [{"$type": "$seen"}, "date"]}, {"$subtract": ["$$NOW", "$seen"]}, None]}
+_OURS: Doc = {"seen": {"$type": "date"}, "record": {"$type": "string"}, "started": {"$type": "number"}}
+PRUNED = 1000  # copies that one pruning deletes for their number: the rest is the next one's
 _SHOWN: Doc = {"run": "$_id", "machine": 1, "home": 1, "record": 1, "age": _AGE}
 
 
@@ -65,6 +67,16 @@ class HostRuns:
             change["$addToSet"] = {"heads": {"line": head[0], "hash": head[1]}}
         with self._told():
             self._runs.update_one({"_id": copy.run}, change, upsert=True)
+
+    def prune(self, *, most: int, days: float) -> int:
+        """Delete the copies that nobody has written for `days`, and all but the `most` newest; how many those were. What is
+        no copy is nobody's to delete. The audit's newest heads answer for every line before them."""
+        with self._told():
+            old = {**_OURS, "$expr": {"$lt": ["$seen", {"$subtract": ["$$NOW", int(days * 86_400_000)]}]}}
+            gone = self._runs.delete_many(old).deleted_count
+            many = self._runs.find(_OURS, {"_id": 1}).sort([("started", DESCENDING), ("_id", DESCENDING)]).skip(most)
+            ids = [doc["_id"] for doc in many.limit(PRUNED)]
+            return gone + (self._runs.delete_many({"_id": {"$in": ids}}).deleted_count if ids else 0)
 
     def newest(self, limit: int) -> list[Copy]:
         """The copies of the last runs, newest first."""

@@ -15,11 +15,14 @@ from bbctl.errors import BbctlError, StoreDown, UsageError
 from bbctl.model import RunRecord
 from bbctl.run import elsewhere, journal
 from bbctl.ssh.transport import Transport
+from bbctl.stores import listening
 
 if TYPE_CHECKING:
     from bbctl.run.elsewhere import Answers
 
 T = TypeVar("T")
+
+MOMENT = 1.0  # seconds in which a MongoDB must accept a connection: what is known here does not wait for it any longer
 
 
 def record(call: Call, run: str) -> RunRecord:
@@ -113,6 +116,8 @@ def _asked(call: Call, nothing: T, ask: Callable[[Any, str], T]) -> tuple[T, str
     home, stores = call.settings.home(), call.settings.stores()
     if not copying.to(stores, home):
         return nothing, None
+    if stores.mongo is not None and (why := listening.nobody(stores.mongo, within=MOMENT)):
+        return nothing, why
     from bbctl.stores import copies  # the driver's import, only where there may be somebody to ask
 
     try:

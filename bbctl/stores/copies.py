@@ -21,6 +21,7 @@ from engine.hostruns import HostRuns as HostRuns
 
 PATIENCE = 2.0  # seconds for one answer
 LIMIT = 500  # runs that a list takes in
+MOST, DAYS = 5000, 400.0  # copies that are kept, and how long after they were last written
 LATEST = 1e11  # seconds since the epoch: what is later is no date
 _OUTCOMES = (*get_args(RunOutcome), *get_args(HostOutcome))
 
@@ -39,6 +40,12 @@ def keep(runs: HostRuns, record: RunRecord, home: Path) -> None:
     copy = Copy(run=record.run, machine=machine(), home=str(home), record=text, age=0.0)
     with _ours():
         runs.put(copy, started=record.started, chain=_chain(home), head=audit.head(home))
+
+
+def prune(runs: HostRuns) -> int:
+    """Delete the copies that are too old or too many; how many those were. The journals stay. Raises StoreDown."""
+    with _ours():
+        return runs.prune(most=MOST, days=DAYS)
 
 
 def newest(url: str) -> list[RunRecord]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,17 @@ def test_a_document_that_is_no_copy_hides_no_run_and_no_head(
     assert [r.run for r in copies.newest(mongo_url)] == ["r-7e11"]
     assert [r.run for r in copies.named(mongo_url, "r-7e")] == ["r-7e11"]
     assert copies.heads(mongo_url, tmp_path) == [audit.head(tmp_path)]
+
+
+def test_only_so_many_copies_are_kept_and_none_for_ever_and_what_is_no_copy_is_left_alone(
+    mongo_url: str, tmp_path: Path
+) -> None:
+    with MongoClient[dict[str, Any]](mongo_url) as client, copies.opened(mongo_url) as runs:
+        for n in range(5):
+            copies.keep(runs, replace(RECORD, run=f"r-{n}", started=float(n)), tmp_path)
+        kept = client.get_default_database()["host_runs"]
+        kept.update_one({"_id": "r-4"}, {"$set": {"seen": datetime(2001, 1, 1)}})  # the newest by its own word
+        kept.insert_one({"_id": "theirs", "started": -1, "seen": datetime(2001, 1, 1)})
+        assert runs.prune(most=2, days=30) == 3
+        assert runs.prune(most=2, days=30) == 0
+        assert sorted(str(doc["_id"]) for doc in kept.find()) == ["r-2", "r-3", "theirs"]
