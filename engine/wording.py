@@ -237,7 +237,7 @@ def evidence(t: Telling) -> list[str]:
 def _state(t: Telling) -> list[str]:
     n = t.node
     due = f"due {clock(n.due, t.scene.now)}" if n.due is not None else "nothing is owed"
-    facts = [f"{n.ss}/{n.cs} since {clock(n.changed, t.scene.now)} · {due}"]
+    facts = [f"{n.ss}/{n.cs}, last written {clock(n.changed, t.scene.now)} · {due}"]
     if n.do:
         facts.append("owes " + ", ".join(n.do))
     if (late := refused_completion(n)) is not None:

@@ -14,7 +14,8 @@ from bbctl.cli.workflow import Id
 from bbctl.errors import Failed, UsageError
 
 if TYPE_CHECKING:
-    from engine.model import NewNode
+    from engine.model import NewNode, Node
+    from engine.runtime import Runtime
 
 Data = Annotated[str | None, typer.Option("--data", metavar="JSON", help="What its client is handed, as client_data.")]
 
@@ -57,7 +58,7 @@ def start(
         sent = None
         if new is not None:
             key = "start:" + hashlib.sha256(json.dumps([new.name, new.data], sort_keys=True).encode()).hexdigest()
-            sent = workflows.signal(rt, owner.id, root.id, new, key=key)
+            sent = _sent(rt, root, new, key)
         value = present.workflow(root) | ({"signal": present.node(sent, root)} if sent else {})
     remember(call, [root])
     said = f" · signal {sent.name} {sent.tail}" if sent else ""
@@ -81,8 +82,7 @@ def signal(
       bbctl wf signal invoice=4711 paid
       bbctl wf signal 8c1f03a2 paid --data '{"amount": 12}' --key bank-20261124-17
     """
-    from engine import present, workflows
-    from engine.errors import WorkflowComplete
+    from engine import present
 
     call: Call = ctx.obj
     new = _signal(name, data)
@@ -90,16 +90,24 @@ def signal(
         as_text(what, words)
     with runtime(call) as rt:
         root = rt.store.by_ids([wf := find(rt, id).wf])[wf]
-        try:
-            sent = workflows.signal(rt, root.client, root.id, new, key=key)
-        except WorkflowComplete as error:
-            message = f"{root.name} {root.tail} is declared complete: it takes no more signals"
-            raise Failed(message, code=error.code, next=f"bbctl wf show {root.tail}") from None
+        sent = _sent(rt, root, new, key)
         value = present.node(sent, root)
     call.show(
         value,
         lambda: f"signal {sent.name} {sent.tail} · {root.name} {root.tail}\nnext     bbctl wf show {root.tail} -w",
     )
+
+
+def _sent(rt: Runtime, root: Node, new: NewNode, key: str | None) -> Node:
+    """The signal, sent for the workflow's own client. Failed: the workflow takes none."""
+    from engine import workflows
+    from engine.errors import WorkflowComplete
+
+    try:
+        return workflows.signal(rt, root.client, root.id, new, key=key)
+    except WorkflowComplete as error:
+        message = f"{root.name} {root.tail} is declared complete: it takes no more signals"
+        raise Failed(message, code=error.code, next=f"bbctl wf show {root.tail}") from None
 
 
 def _signal(name: str, data: str | None) -> NewNode:
@@ -109,15 +117,11 @@ def _signal(name: str, data: str | None) -> NewNode:
 
 
 def read_json(option: str, text: str) -> Any:
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is no JSON")
+    """A JSON value as the HTTP API takes it: what that refuses is refused here too, as UsageError."""
+    from engine import params
+    from engine.errors import BadRequest
 
     try:
-        value = json.loads(text, parse_constant=refuse)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        said = str(error) if not isinstance(error, UnicodeError) else "a lone surrogate"
-        raise UsageError(
-            f"{option} is no JSON: {said}", next=f"""{option} '{{"invoice": 4711}}' (or '"text"' for a text)"""
-        ) from None
-    return value
+        return params.read_json(text.encode(errors="surrogateescape"), option)
+    except BadRequest as error:
+        raise UsageError(error.message, next=f"""{option} '{{"invoice": 4711}}' (or '"text"' for a text)""") from None

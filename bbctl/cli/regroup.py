@@ -9,6 +9,7 @@ from bbctl import regroup
 from bbctl.cli.audited import act
 from bbctl.cli.engine import runtime, translated
 from bbctl.cli.front import Call
+from bbctl.cli.steer import planned
 from bbctl.errors import BbctlError, NotConfirmed, StoreDown, UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ def retry_group(call: Call, group: str, *, rate: float, dry_run: bool, reason: s
             ids, about = cut.left, f"going on with a retry that was cut: {len(cut.done)} of {len(cut.ids)} done"
         value: dict[str, Any] = {"action": "retry", "group": group, "nodes": ids}
         if dry_run:
+            plan = planned(value, "retry", f"bbctl wf retry --group {group}")
             call.show(
-                {"dry_run": True, "plan": [value], "refusals": []},
+                {"dry_run": True, "plan": [plan], "refusals": []},
                 lambda: f"{_plan(group, ids, about, rate)}\nnothing was changed",
             )
             return 0

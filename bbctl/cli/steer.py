@@ -270,7 +270,8 @@ def _carry_out(call: Call, rt: Runtime, found: Preview, do: Do, dry_run: bool, r
     value = found.as_json()
     if dry_run:
         refusals = [{"node": found.node.id, "code": "refused", "message": found.refusal}] if found.refusal else []
-        shown = {"dry_run": True, "plan": [value], "refusals": refusals}
+        plan = planned(value, found.verb, f"bbctl wf {found.verb} {found.node.tail}")
+        shown = {"dry_run": True, "plan": [plan], "refusals": refusals}
         call.show(shown, lambda: screens.preview([found]) + "\nnothing was changed")
         return 0
     if found.refusal:
@@ -291,6 +292,11 @@ def _carry_out(call: Call, rt: Runtime, found: Preview, do: Do, dry_run: bool, r
     if not call.json:
         call.say(f"next     bbctl wf show {found.root.tail} -w")
     return 0
+
+
+def planned(value: dict[str, Any], verb: str, command: str) -> dict[str, Any]:
+    """One entry of a dry run's plan, in the shape of every plan; no host takes part."""
+    return {"host": None, "steps": [{"step": verb, "command": command}], **value}
 
 
 def _ask(call: Call, found: Preview, value: dict[str, Any]) -> None:

@@ -110,7 +110,9 @@ def heal(
             found = _apply(call, rt, workflow, found, reason or "")
     call.show({"findings": [_finding(f) for f in found]}, lambda: screens.healed(found, apply=act))
     if not act and not call.json and any(f.repairable for f in found):
-        call.say(f"nothing was changed · next  bbctl wf heal {id or '--all'} --apply")
+        asks_first = next((f for f in found if f.row.mode == "C"), None)
+        why_first = f"bbctl wf why {asks_first.node.tail}, then  " if asks_first else ""
+        call.say(f"nothing was changed · next  {why_first}bbctl wf heal {id or '--all'} --apply")
     return 0
 
 

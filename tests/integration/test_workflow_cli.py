@@ -194,6 +194,8 @@ def test_an_act_on_a_silent_client_is_previewed_confirmed_and_audited_once(
     desk.write(b)
     dry = desk.bbctl("wf", verb, node.tail, "--dry-run", "-o", "json")
     assert (dry.code, dry.json["dry_run"], dry.json["refusals"]) == (0, True, [])
+    (step,) = dry.json["plan"][0]["steps"]
+    assert (dry.json["plan"][0]["host"], step["command"]) == (None, f"bbctl wf {verb} {node.tail}")
     assert [n["name"] for n in dry.json["plan"][0]["deactivated"]] == (["archive"] if verb == "shutdown" else [])
     unsaid = desk.bbctl("wf", verb, node.tail, "-o", "json")
     assert (unsaid.code, unsaid.json["outcome"], unsaid.json["error"]["code"]) == (3, "refused", "not-confirmed")
@@ -283,6 +285,25 @@ def test_heal_changes_nothing_until_it_is_told_to(desk: Desk) -> None:
     assert len(desk.acts()) == 2
 
 
+def test_a_client_that_began_and_never_came_back_is_named_everywhere_and_asked_before_anything_is_repaired(
+    desk: Desk,
+) -> None:
+    b = desk.builder()
+    node = b.node("sent_to_client/processing", complete_by=b.now - HOUR, sent=[1, b.now - 2 * HOUR, None])
+    desk.write(b)
+    why = desk.bbctl("wf", "why", "invoice=4711", "-o", "json")
+    assert (why.code, why.json["verdict"]) == (1, "stuck")
+    assert [(r["id"], r["node"], r["next"]) for r in why.json["reasons"]] == [
+        ("I5", node.id, f"bbctl wf show {node.tail} --request")
+    ]
+    stuck = desk.bbctl("wf", "stuck", "-o", "json")
+    assert (stuck.code, [(g["id"], g["nodes"]) for g in stuck.json]) == (1, [("I5", [node.id])])
+    heal = desk.bbctl("wf", "heal", "invoice=4711")
+    assert heal.code == 0
+    assert f"next  bbctl wf why {node.tail}, then  bbctl wf heal invoice=4711 --apply" in heal.err
+    assert desk.now(node).rev == node.rev
+
+
 def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> None:
     b = desk.builder()
     held_up(b)
@@ -304,6 +325,8 @@ def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> Non
         ("wf", "start", "vat", "--subject", "{nonsense"),
         ("wf", "start", "vat", "--subject", "1", "--client", "acounting"),
         ("wf", "start", "caf\udce9", "--subject", "1"),
+        ("wf", "start", "vat", "--subject", "1e999"),
+        ("wf", "start", "vat", "--subject", "[" * 101 + "]" * 101),
         ("wf", "list", "--name", "caf\udce9"),
         ("wf", "list", "--status", "retired"),
         ("wf", "stuck", "--older", "soon"),
