@@ -15,10 +15,11 @@ from pathlib import Path
 
 from bbctl import evidence as saving
 from bbctl.look import AGAIN, WITHIN, choose, pid_said
-from bbctl.model import Host, Proc, Ran, Service
-from bbctl.remote import process
+from bbctl.model import Host, LockRecord, Proc, Ran, Service
+from bbctl.remote import lock, process
 from bbctl.remote.sections import apart, together
 from bbctl.remote.shell import script
+from bbctl.run import plan as planning
 from bbctl.run.holding import Holding, LockLost
 from bbctl.ssh.transport import NotLoggedIn, Session, Transport
 
@@ -32,7 +33,7 @@ GOOD = ("ended", "signalled", "gone")
 @dataclass(frozen=True, kw_only=True)
 class Aim:
     """What was found for one host. `outcome` is set where nothing is to be done (gone, zombie, refused, or why it was not
-    reached); else `proc` is the one, a process of `service`."""
+    reached); else `proc` is the one, a process of `service`. `lock`: the one that another run holds there."""
 
     host: Host
     pid: int | None = None
@@ -41,6 +42,7 @@ class Aim:
     outcome: str | None = None
     error: str | None = None
     next: str | None = None
+    lock: LockRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +75,12 @@ def _find(session: Session, host: Host, service: str | None, pid: int | None) ->
     asked = [s for s in host.services if s.process and service in (None, s.name)]
     if not asked:
         return Aim(host=host, pid=pid, outcome="refused", error="no service of this host says which process it is")
-    listed, files, stat = _ask(session, asked, pid)
+    listed, files, more = _ask(session, asked, pid)
+    held = lock.understand(more["lock"]).record
+    held = held if held is not None and held.left > 0 else None
     if pid is not None:
-        return _by_pid(host, asked, listed, files, pid, stat)
+        stat = more["stat"].decode("utf-8", "replace")
+        return replace(_by_pid(host, asked, listed, files, pid, stat), lock=held)
     own = asked[0]
     found = choose(listed, own, files.get(own.name))
     if found.ambiguous:
@@ -87,7 +92,7 @@ def _find(session: Session, host: Host, service: str | None, pid: int | None) ->
         return Aim(host=host, outcome="refused", error=error, next=f"bbctl kill {host.short} --pid N")
     if found.proc is None:
         return Aim(host=host, outcome="gone", error=None)
-    return Aim(host=host, pid=found.proc.pid, proc=found.proc, service=own)
+    return Aim(host=host, pid=found.proc.pid, proc=found.proc, service=own, lock=held)
 
 
 def _by_pid(
@@ -117,8 +122,14 @@ def _by_pid(
     )  # fmt: skip
 
 
-def _ask(session: Session, asked: list[Service], pid: int | None) -> tuple[process.Listing, Mapping[str, bytes], str]:
-    parts = {"procs": process.listing([s.process.user for s in asked if s.process])}
+def _ask(
+    session: Session, asked: list[Service], pid: int | None
+) -> tuple[process.Listing, Mapping[str, bytes], Mapping[str, bytes]]:
+    """The processes, the pid files by service, and what else was said: the `lock`, the `stat` of a pid."""
+    parts = {
+        "lock": lock.read(session.host.lock),
+        "procs": process.listing([s.process.user for s in asked if s.process]),
+    }
     for s in asked:
         if s.process and s.process.pidfile:
             parts[f"pidfile {s.name}"] = process.pidfiles([s.process.pidfile])
@@ -127,10 +138,10 @@ def _ask(session: Session, asked: list[Service], pid: int | None) -> tuple[proce
     marker = secrets.token_hex(8)
     ran = session.run(script(together(parts, marker=marker)), timeout=WITHIN)
     said = apart(ran.stdout, marker=marker)
-    if "procs" not in said:
+    if not {"lock", "procs"} <= set(said):
         raise ValueError(ran.error or "the host's answer is not whole")
     files = {name.removeprefix("pidfile "): answer for name, answer in said.items() if name.startswith("pidfile ")}
-    return process.understand(said["procs"]), files, said.get("stat", b"").decode("utf-8", "replace")
+    return process.understand(said["procs"]), files, {"stat": b"", **said}
 
 
 # -- act -------------------------------------------------------------------------------------------------------
@@ -144,7 +155,7 @@ def carry_out(
         return Killed(aim=aim, outcome=aim.outcome or "refused", error=aim.error, next=aim.next)
     locked = holding.acquire(aim.host)
     if not locked.ours:
-        held = f"locked by {locked.record.holder} ({locked.record.run})" if locked.record else locked.detail
+        held = planning.held(aim.host.name, locked.record).message if locked.record else locked.detail
         return Killed(
             aim=aim,
             outcome="refused",

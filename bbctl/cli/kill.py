@@ -56,7 +56,7 @@ def kill(
         aims = fanout(hosts, lambda host: killing.find(transport, host, service=service, pid=pid))
         if dry_run:
             result = {"dry_run": True, "plan": [_plan(aim, name, no_evidence) for aim in aims.values()],
-                      "refusals": [_refusal(aim) for aim in aims.values() if aim.outcome == "refused"]}  # fmt: skip
+                      "refusals": [said for aim in aims.values() if (said := _refusal(aim))]}  # fmt: skip
             call.show(result, lambda: _preview(list(aims.values()), name, no_evidence) + "\nnothing was changed")
             return 0
         if not call.yes:
@@ -183,8 +183,15 @@ def _plan(aim: Aim, name: str, no_evidence: bool) -> dict[str, Any]:
     return {"host": aim.host.name, "steps": steps}
 
 
-def _refusal(aim: Aim) -> dict[str, Any]:
-    return {"host": aim.host.name, "code": "refused", "message": aim.error, "next": aim.next}
+def _refusal(aim: Aim) -> dict[str, Any] | None:
+    """Why nothing would be signalled on a host, where that is refused."""
+    from bbctl.run import plan as planning
+
+    if aim.outcome == "refused":
+        return {"host": aim.host.name, "code": "refused", "message": aim.error, "next": aim.next}
+    if aim.proc is not None and aim.lock is not None:
+        return planning.held(aim.host.name, aim.lock).as_json()
+    return None
 
 
 def _preview(aims: Sequence[Aim], name: str, no_evidence: bool) -> str:
@@ -196,5 +203,6 @@ def _preview(aims: Sequence[Aim], name: str, no_evidence: bool) -> str:
             lines.append(f"{aim.host.name}  {aim.outcome}" + (f": {aim.error}" if aim.error else ""))
         else:
             first = "evidence → " if name == "KILL" and not no_evidence else ""
-            lines.append(f"{aim.host.name}  {screens.proc_line(aim.proc)}\n  will  {first}{name} {aim.proc.pid}")
+            held = f"\n  locked by {screens.lock_words(aim.lock)}" if aim.lock else ""
+            lines.append(f"{aim.host.name}  {screens.proc_line(aim.proc)}{held}\n  will  {first}{name} {aim.proc.pid}")
     return "\n".join(lines)

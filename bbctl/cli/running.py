@@ -41,14 +41,16 @@ ASKED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How a run is to be gone about. `retrying`: the run that is resumed, `known` what it knew of
-    its hosts, `first` those that failed."""
+    """How a run is to be gone about. `resumed`: the run that is gone on with, `retrying` its journal (None: a dry run, which
+    only read it), `known` what it knew of its hosts, `first` those that failed. `refusals`: what is known to be in its way."""
 
     dry_run: bool = False
     rehearse: bool = False
+    resumed: str = ""
     retrying: Journal | None = None
     known: Mapping[str, dict[str, Any]] | None = None
     first: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
     keep: Path | None = None  # where a dry run is kept, to be approved
     approved: list[dict[str, Any]] | None = None  # the plan that was: anything else is refused
 
@@ -80,10 +82,10 @@ def go(call: Call, job: Job, hosts: Sequence[Host], manner: Manner) -> int:
     """Look, plan, and do what was asked for. The exit code."""
     job = replace(job, reason=mask(job.reason))
     with Transport(call.fleet) as transport:
-        known_run = manner.retrying.run if manner.retrying else ""
         plan = runner.look_and_plan(
-            job, hosts, fleet=call.fleet, transport=transport, run=known_run, first=manner.first
+            job, hosts, fleet=call.fleet, transport=transport, run=manner.resumed, first=manner.first
         )
+        plan = replace(plan, refusals=(*manner.refusals, *plan.refusals))
         if manner.dry_run:
             value = preview.as_json(plan, lambda t: gate(t, call, transport))
             if manner.keep is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bbctl import audit
+from bbctl.capacity import Refusal
 from bbctl.cli import copying, knowing
 from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.cli.running import Manner, go, job_of, next_for
@@ -118,28 +120,47 @@ def resume(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reas
     folder = knowing.folder(call, run)
     before = journal.read(folder)
     if before.outcome == "done" or before.aborted:
-        call.show(journal.as_json(before), lambda: f"run {before.run} is {_how(before)}: nothing to do")
-        return 0
+        return _nothing_to_do(call, before, dry_run)
+    if dry_run:  # the journal is only read: nothing in its folder changes
+        events, held = journal.load(folder)
+        return _go_on(
+            call, before, events, reason, Manner(dry_run=True, resumed=before.run, refusals=_alive(folder, held))
+        )
     book = _reopen(before, folder)
     try:
-        begin = book.events[0]
-        _same_inventory(call, begin)
-        job = job_of(begin)
-        left = sorted((h for h in before.hosts if h.outcome not in DONE), key=lambda h: _RANK.get(h.outcome, 9))
-        missing = [h.host for h in left if h.host not in call.fleet.hosts]
-        if missing:
-            raise UsageError(
-                f"{missing[0]} of run {before.run} is not in the inventory", next=f"add -i {begin['inventory']}"
-            )
-        manner = Manner(
-            dry_run=dry_run,
-            retrying=book,
-            known=notes(book.events, failed={h.host for h in left if h.outcome == "failed"}),
-            first=tuple(h.host for h in left if h.outcome == "failed"),
-        )
-        return go(call, replace(job, reason=reason or job.reason), [call.fleet.hosts[h.host] for h in left], manner)
+        return _go_on(call, before, book.events, reason, Manner(retrying=book, resumed=book.run))
     finally:
         book.close()
+
+
+def _go_on(call: Call, before: RunRecord, events: list[journal.Event], reason: str | None, manner: Manner) -> int:
+    begin = events[0]
+    _same_inventory(call, begin)
+    job = job_of(begin)
+    left = sorted((h for h in before.hosts if h.outcome not in DONE), key=lambda h: _RANK.get(h.outcome, 9))
+    missing = [h.host for h in left if h.host not in call.fleet.hosts]
+    if missing:
+        raise UsageError(
+            f"{missing[0]} of run {before.run} is not in the inventory", next=f"add -i {begin['inventory']}"
+        )
+    failed = tuple(h.host for h in left if h.outcome == "failed")
+    manner = replace(manner, known=notes(events, failed=set(failed)), first=failed)
+    return go(call, replace(job, reason=reason or job.reason), [call.fleet.hosts[h.host] for h in left], manner)
+
+
+def _nothing_to_do(call: Call, before: RunRecord, dry_run: bool) -> int:
+    said = f"run {before.run} is {_how(before)}: nothing to do"
+    nothing = {"dry_run": True, "plan": [], "batches": [], "refusals": []}
+    call.show(nothing if dry_run else journal.as_json(before), lambda: said)
+    return 0
+
+
+def _alive(folder: Path, held: bool) -> tuple[Refusal, ...]:
+    """What a dry run says of a run whose process lives."""
+    if not held:
+        return ()
+    error = journal.alive(folder)
+    return (Refusal(code=error.code, message=error.message, next=error.next),)
 
 
 _RANK = {"failed": 0, "interrupted": 1, "untouched": 2}
@@ -183,17 +204,17 @@ def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reaso
     folder = knowing.folder(call, run)
     before = journal.read(folder)
     if before.outcome == "done" or before.aborted:
-        call.show(journal.as_json(before), lambda: f"run {before.run} is {_how(before)}: nothing to do")
+        return _nothing_to_do(call, before, dry_run)
+    events, held = journal.load(folder)
+    _same_inventory(call, events[0])
+    hosts = [call.fleet.hosts[h.host] for h in before.hosts if h.host in call.fleet.hosts]
+    if dry_run:
+        value = aborting.preview(hosts, refusals=[r.as_json() for r in _alive(folder, held)])
+        call.show(value, lambda: render.dry_run(value))
         return 0
     book = _reopen(before, folder)
     try:
-        _same_inventory(call, book.events[0])
         copying.beside(call, book.run)
-        hosts = [call.fleet.hosts[h.host] for h in before.hosts if h.host in call.fleet.hosts]
-        if dry_run:
-            value = aborting.preview(hosts)
-            call.show(value, lambda: render.dry_run(value))
-            return 0
         try:
             call.confirm(f"give up run {before.run} and unlock {', '.join(h.name for h in hosts)}?")
         except NotConfirmed as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bbctl.model import Host
@@ -14,11 +14,11 @@ from bbctl.ssh.fanout import fanout
 from bbctl.ssh.transport import Transport
 
 
-def preview(hosts: Sequence[Host]) -> dict[str, Any]:
+def preview(hosts: Sequence[Host], *, refusals: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The dry run of an abort."""
     steps = {h.name: [{"step": "unlock", "command": f"rm -f {h.lock.path}, if it is this run's"}] for h in hosts}
     plan = [{"host": name, "steps": made} for name, made in steps.items()]
-    return {"dry_run": True, "plan": plan, "batches": [], "refusals": []}
+    return {"dry_run": True, "plan": plan, "batches": [], "refusals": list(refusals)}
 
 
 def abort(book: Journal, hosts: Sequence[Host], *, transport: Transport, reason: str) -> dict[str, str]:

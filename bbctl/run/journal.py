@@ -316,6 +316,15 @@ def _is_event(event: Event, *, first: bool) -> bool:
     return told and said and event.get("outcome", "done") in _OUTCOMES
 
 
+def alive(folder: Path) -> Refused:
+    """That nobody may go on with a run, or give it up, while its process lives."""
+    return Refused(
+        f"run {folder.name} is being carried out by a living process",
+        next=f"bbctl runs show {folder.name} -w",
+        code="run-alive",
+    )
+
+
 def _open(folder: Path) -> int:
     fd = os.open(folder / "journal.jsonl", _FLAGS, 0o600)
     if os.fstat(fd).st_uid != os.geteuid():
@@ -328,10 +337,7 @@ def _open(folder: Path) -> int:
         except OSError:
             if last:
                 os.close(fd)
-                raise Refused(
-                    f"run {folder.name} is being carried out by a living process",
-                    next=f"bbctl runs show {folder.name} -w", code="run-alive",
-                ) from None  # fmt: skip
+                raise alive(folder) from None
             time.sleep(0.05)
     raise AssertionError("unreachable")
 

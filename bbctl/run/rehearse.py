@@ -49,7 +49,10 @@ def _row(plan: Plan, name: str, found: Found | None) -> HostRecord:
     if found is None:
         return replace(row, steps=(_step("lock", "failed", f"{target.facts.status}: {target.facts.error}"),))
     held = target.facts.lock
-    steps = [_step("lock", "ok", "free" if held is None or held.left <= 0 else f"held by {held.holder} ({held.run})")]
+    if held is None or held.left <= 0:
+        steps = [_step("lock", "ok", "free")]
+    else:
+        steps = [_step("lock", "failed", f"held by {held.holder} ({held.run})")]
     steps.append(_step("preflight", "failed" if found.broken else "ok", found.broken or found.said))
     for step in plan.job.procedure.steps:
         if steps_for(plan.job, step, target.service) is None and (proof := found.proven.get(step.kind)):

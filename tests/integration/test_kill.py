@@ -198,9 +198,12 @@ def test_another_run_that_holds_the_lock_keeps_the_signal_away(
     _, jboss, transport = one
     theirs = Holding(transport, token="x", fields={"operator": "bob", "machine": "m", "run": "r-2", "reason": "deploy"})
     assert theirs.acquire(jboss.host).ours
-    done = act(transport, aim(transport, jboss), "KILL", tmp_path)
+    seen = aim(transport, jboss)
+    assert seen.lock is not None, "whoever only looks is told, too"
+    assert (seen.lock.run, seen.proc is not None) == ("r-2", True)
+    done = act(transport, seen, "KILL", tmp_path)
     assert done.outcome == "refused"
-    assert "bob" in (done.error or "")
+    assert "bob@m (r-2" in (done.error or "")
     assert jboss.procs[0].poll() is None
 
 

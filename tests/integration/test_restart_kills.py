@@ -17,6 +17,7 @@ from tests.integration.shop import Member, Shop, finish, kill_at, shop
 from tests.integration.sshd import wait_for
 
 STEPS = ("lock", "preflight", "drain", "settle", "stop", "start", "started", "health", "undrain", "unlock")
+BOTH = ("resume", "abort")
 TOUCHING = ("drain", "stop", "start", "started", "health", "undrain")  # the others with `make faults`
 
 
@@ -209,6 +210,28 @@ def test_a_run_that_lives_is_not_resumed(two: Shop, tmp_path: Path) -> None:
     assert (said.code, said.record["error"]["code"]) == (3, "run-alive")
     two.members[0].flag("hang", on=False)
     assert finish(proc).code == 0
+
+
+def test_a_dry_run_of_resume_and_abort_changes_nothing_and_names_what_would_be_refused(
+    two: Shop, tmp_path: Path
+) -> None:
+    home = str(tmp_path / "home")
+    two.members[0].flag("start-waits")
+    proc = two.popen("restart", "h1", "--yes", "--reason", "test", home=home)
+    wait_for(lambda: "start" in two.members[0].calls, "the start")
+    run = two.runs(home)[-1]
+    alive = [json.loads(two.bbctl("runs", verb, run.name, "--dry-run", "-o", "json", home=home).out) for verb in BOTH]
+    assert [[r["code"] for r in said["refusals"]] for said in alive] == [["run-alive"]] * 2
+    os.killpg(proc.pid, signal.SIGKILL)
+    proc.communicate(timeout=30)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.iterdir()}
+    dead = [two.bbctl("runs", verb, run.name, "--dry-run", "-o", "json", home=home) for verb in BOTH]
+    assert [(said.code, json.loads(said.out)["refusals"]) for said in dead] == [(0, [])] * 2
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.iterdir()} == before
+    two.members[0].flag("start-waits", on=False)
+    assert two.change("runs", "resume", run.name, home=home).outcomes == {"h1": "restarted"}
+    done = two.bbctl("runs", "resume", run.name, "--dry-run", "-o", "json", home=home)
+    assert (done.code, json.loads(done.out)["dry_run"], json.loads(done.out)["plan"]) == (0, True, [])
 
 
 def test_a_run_whose_lock_was_broken_open_changes_nothing_more(two: Shop, tmp_path: Path) -> None:
