@@ -54,7 +54,7 @@ def test_playbooks_runbook_and_signatures_are_found_and_fit_each_other(elsewhere
 def test_the_sample_inventory_that_it_writes_is_one(elsewhere: Elsewhere) -> None:
     elsewhere.bbctl("init", "fleet")
     (elsewhere.folder / "fleet/inventory.yml").chmod(0o600)
-    hosts = json.loads(elsewhere.bbctl("-i", "fleet/inventory.yml", "hosts", "-o", "json"))
+    hosts = json.loads(elsewhere.bbctl("-i", "fleet/inventory.yml", "hosts", "workers", "-o", "json"))
     assert [host["name"] for host in hosts] == [f"accounting-worker{n}.snc1" for n in (1, 2, 3)]
 
 
