@@ -212,7 +212,7 @@ def _read_record(node: Node, kind: Record, where: str, templates: bool) -> Any:
         if name in rows.items:
             result[name] = read(rows.items[name], key.kind, where=inner, templates=templates or key.templated)
         elif key.required:
-            raise rows.error(f"{where}: the key {name} is missing")
+            raise rows.error(f"{where}: the key {name} is missing".removeprefix(": "))
         elif key.default is not None:
             result[name] = read(Scalar(rows.source, rows.line, key.default, False), key.kind, where=inner)
     if len(rows.items) < kind.least:
@@ -304,7 +304,7 @@ def _fill_text(node: Scalar, values: Mapping[str, str], regex: bool) -> str:
             return re.escape(values[name]) if regex else values[name]
         if regex:
             return found[0]
-        known = hint(name, values) or f": known are {', '.join(f'{{{word}}}' for word in values)}"
+        known = hint(name, values) or f": known are {', '.join(f'{{{word}}}' for word in values) or 'none'}"
         raise node.error(f"unknown placeholder {{{name}}}{known}")
 
     if not regex and re.search(r"[{}]", PLACEHOLDER.sub("", node.text)):

@@ -208,13 +208,20 @@ def _run(argv: Sequence[str], state: dict[str, Any]) -> int:
     words = sort(argv)
     state["output"] = words.output or state["output"]
     state["inventory"] = words.inventory
+    told = state["output"] not in (
+        "json",
+        "yaml",
+    )  # help is for people: where a document is due, what is missing is an error
+    if not words.rest and not told:
+        raise UsageError("a command is needed", next="bbctl --help")
     if not words.rest or words.rest[0] in ("--help", "-h", "help"):
         screen.out(overview())
         return 0 if words.rest else 2
     noun = NOUNS.get(words.rest[0], words.rest[0])
-    if noun in nouns() and noun not in COMMANDS and (len(words.rest) == 1 or words.rest[1] in ("--help", "-h")):
+    asked = words.rest[1:2] in (("--help",), ("-h",))
+    if noun in nouns() and noun not in COMMANDS and (asked or (told and len(words.rest) == 1)):
         screen.out(noun_help(noun))
-        return 0 if len(words.rest) > 1 else 2
+        return 0 if asked else 2
     command, rest = find(words.rest)
     state["command"] = command
     state["output"] = output_of(command, words.output, said)

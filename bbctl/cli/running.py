@@ -74,7 +74,8 @@ def service_for(hosts: Sequence[Host], name: str | None) -> str:
             )
     lacking = [host.name for host in hosts if host.service(name) is None]
     if lacking:
-        raise UsageError(f"{lacking[0]} has no service {name!r}{hint(name, have)}", next="bbctl hosts -o json")
+        near = "" if name in have else hint(name, have)
+        raise UsageError(f"{lacking[0]} has no service {name!r}{near}", next="bbctl hosts -o json")
     return name
 
 

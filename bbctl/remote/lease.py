@@ -56,7 +56,7 @@ def understand(output: bytes, *, now: float) -> Lease | None:
         if not (0 <= since < NEVER and (until is None or until >= 0)):
             return None
         until = None if until is None or until >= NEVER else until
-        words = {key: unquote(said[key]) for key in ("operator", "run", "reason")}
+        words = {key: unquote("" if said[key] == "-" else said[key]) for key in ("operator", "run", "reason")}
         left = None if until is None else until - now
         return Lease(**words, since=since, until=until, left=left)
     except (KeyError, ValueError):

@@ -71,6 +71,14 @@ def test_errors_of_logs_and_of_whatever_is_watched_are_json_lines_too(tmp_path: 
         assert json.loads(line)["error"]["code"] == "unknown-target"
 
 
+@pytest.mark.parametrize("words", [[], ["runs"], ["workflow"]], ids=str)
+def test_where_json_is_due_a_missing_command_is_an_error_and_no_help(words: list[str], tmp_path: Path) -> None:
+    ran = call([*words, "-o", "json"], tmp_path)
+    assert (ran.returncode, json.loads(ran.stdout)["error"]["code"], ran.stderr) == (2, "usage", "")
+    plain = call(words, tmp_path)
+    assert (plain.returncode, "bbctl" in plain.stdout) == (2, True)
+
+
 def test_a_ctrl_c_while_it_is_still_loading_leaves_no_traceback(tmp_path: Path) -> None:
     """A module that the front door needs is replaced by one that is interrupted as it is imported."""
     (tmp_path / "difflib.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")

@@ -207,6 +207,13 @@ def test_a_lease_ends_or_has_no_end_and_can_always_be_told(since: str, until: st
     assert lease.words(found).startswith("ann (r-1)")
 
 
+@pytest.mark.parametrize(("written", "reason"), [("-", ""), ("-9 was sent", "-9 was sent"), ("heap%22", 'heap"')])
+def test_a_lease_without_a_reason_gives_none(written: str, reason: str) -> None:
+    found = lease.understand(f"operator ann\nrun r-1\nreason {written}\nsince 100\nuntil -\n".encode(), now=150.0)
+    assert found is not None
+    assert found.reason == reason
+
+
 @pytest.mark.parametrize(
     ("since", "until"), [("nan", "-"), ("inf", "-"), ("100", "nan"), ("-1", "-"), ("x", "-"), ("1", "-5")]
 )
