@@ -15,6 +15,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -24,6 +25,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import uvicorn
+from httptools import HttpParserInvalidMethodError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine import routes, trouble
@@ -40,6 +42,7 @@ HEAD_LIMIT = 65_536  # bytes of request line and headers
 HEAD_SECONDS = 20.0  # to send them
 LINGER_SECONDS = 2.0  # reading on after an early answer, so that the answer is not lost to a reset
 WAITING = 16  # requests that may wait for each thread
+REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) [/*]\S* HTTP/1\.[01]\r?\n")
 
 log = logging.getLogger("engine.api")
 
@@ -240,7 +243,7 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's, with limits on the head of a request: its size and the time it may take."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._in_head, self._head_size = True, 0
+        self._in_head, self._head_size, self._line = True, 0, b""
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._too_slow)
         super().connection_made(transport)
 
@@ -250,6 +253,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
+            self._line = data[:HEAD_LIMIT] if self._head_size == 0 else self._line
             self._head_size += len(data)
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -271,6 +275,9 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if self._head_size > HEAD_LIMIT:
             self._refuse(b"431 Request Header Fields Too Large", "The headers are too large")
+        elif isinstance(sys.exception(), HttpParserInvalidMethodError) and (line := REQUEST_LINE.match(self._line)):
+            message = f"{line[1].decode()} is not for this path"
+            self._refuse(b"405 Method Not Allowed", message, "Backbeat::MethodNotAllowed")
         else:
             self._refuse(b"400 Bad Request", "This is not HTTP")
 
@@ -283,8 +290,8 @@ class Protocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, status: bytes, message: str) -> None:
-        body = _json({"errorClass": "Backbeat::BadRequest", "message": message})
+    def _refuse(self, status: bytes, message: str, kind: str = "Backbeat::BadRequest") -> None:
+        body = _json({"errorClass": kind, "message": message})
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % (status, len(body))
         tid = secrets.token_hex(16).encode()
         self.transport.write(head + b"x-backbeat-tid: " + tid + b"\r\nconnection: close\r\n\r\n" + body)

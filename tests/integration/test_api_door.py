@@ -108,6 +108,8 @@ def test_a_wrong_method_is_405_and_says_which_are_right(api: Engine) -> None:
     answer = api.call("DELETE", "/workflows")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")
     assert api.call("POST", "/health").status == 405
+    answer = api.call("FROB", "/health")  # one that nobody has ever heard of
+    assert (answer.status, answer.json["errorClass"]) == (405, "Backbeat::MethodNotAllowed")
 
 
 def test_head_is_answered_as_get_without_the_body(api: Engine) -> None:
