@@ -6,10 +6,10 @@ another client is NotFound, as what does not exist. Every function may raise Sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from engine import build, door, events
+from engine import build, door, events, links
 from engine.clients import (
     add_client,
     check_token,
@@ -19,19 +19,9 @@ from engine.clients import (
     remove_client,
     rotate_token,
 )
-from engine.errors import (
-    BadRequest,
-    Conflict,
-    EngineError,
-    InvalidTransition,
-    KeyReused,
-    NotFound,
-    UnknownStatus,
-    WorkflowComplete,
-)
+from engine.errors import BadRequest, Conflict, KeyReused, NotFound, WorkflowComplete
 from engine.events import Context
 from engine.figures import health, stats, workers
-from engine.ids import is_id
 from engine.model import NewNode, NewWorkflow, Node
 from engine.mongo import Duplicate
 from engine.reads import (
@@ -53,7 +43,19 @@ from engine.reads import (
     tree,
 )
 from engine.runtime import Runtime
-from engine.states import CLIENT_WORDS, DONE, STATUS_OF
+from engine.states import DONE
+from engine.statuses import (
+    cancel,
+    change_status,
+    node_of,
+    resend,
+    reset,
+    retry_now,
+    same_attempt,
+    schedule,
+    settle,
+    time_out,
+)
 
 __all__ = [
     "add_children",
@@ -156,7 +158,7 @@ def signal(rt: Runtime, client: str | None, workflow_id: str, new: NewNode, *, k
     if root.complete:
         raise WorkflowComplete(workflow_id)
     _check_client(rt, new)
-    _link(rt, new, root)
+    links.mark(rt, new, root)
     ctx = rt.context()
     bumped = rt.store.bump_root(workflow_id, ctx.now * 1000, 1)
     if bumped is None:
@@ -247,7 +249,7 @@ def add_children(
     workflow_id: str | None = None,
 ) -> list[str]:
     """Ids in order; all or none. Conflict if the node is complete or deactivated or `attempt` is an old one."""
-    check = _node_of(client, node_id, workflow_id)
+    check = node_of(client, node_id, workflow_id)
     above = check(rt.store.node(node_id))
     if not new:
         return []
@@ -259,14 +261,14 @@ def add_children(
 
     def still(node: Node | None) -> Node:
         found = check(node)
-        _same_attempt(found, attempt)
+        same_attempt(found, attempt)
         if found.ss in DONE:
             raise Conflict(f"Activity {found.id} is {found.ss}: it takes no more decisions", current=found.ss)
         return found
 
     still(above)
     for one in new:
-        _link(rt, one, above)
+        links.mark(rt, one, above)
 
     def made(node: Node, ctx: Context) -> list[Node]:
         nodes = build.children(new, node, ctx)
@@ -296,195 +298,3 @@ def _made_before(
 def _check_client(rt: Runtime, new: NewNode) -> None:
     if new.client is not None and rt.client(new.client) is None:
         raise BadRequest("client_id", f"there is no client {new.client}")
-
-
-def _link(rt: Runtime, new: NewNode, above: Node) -> None:
-    """Marks the node that `new` holds back, so that it cannot complete unseen. Refused where both would wait for ever."""
-    if new.link is None:
-        return
-    if not is_id(new.link):
-        raise BadRequest("parent_link_id", f"{new.link} is no id")
-
-    def check(target: Node | None) -> Node:
-        if target is None or target.is_workflow:
-            raise BadRequest("parent_link_id", f"there is no activity {new.link}")
-        if target.ss in DONE:
-            raise Conflict(f"Activity {target.id} is {target.ss}: nothing can hold it back", current=target.ss)
-        return target
-
-    target = check(rt.store.node(new.link))
-    if _would_wait(rt, target, above):
-        raise BadRequest("parent_link_id", f"{target.id} and the new node would wait for each other")
-
-    def event(node: Node, ctx: Context) -> None:
-        node.links = True
-
-    door.act(rt, target.id, event, check=check)
-
-
-def _would_wait(rt: Runtime, target: Node, above: Node) -> bool:
-    """Would the new child of `above` have to wait for `target`, which then waits for it? Seen within one workflow."""
-    if target.wf != above.wf:
-        return False
-    upwards = [node.id for node in _path(rt, above)]
-    below: Node | None = None
-    for node in _path(rt, target):
-        if node.id in upwards:
-            return below is not None and _blocks(rt, below, upwards, node.id)
-        below = node
-    return False
-
-
-def _blocks(rt: Runtime, earlier: Node, upwards: list[str], fork: str) -> bool:
-    if earlier.mode != "blocking" or earlier.ss in DONE:
-        return False
-    place = upwards.index(fork)
-    if place == 0:
-        return True  # the new one is made now, so it comes after every sibling
-    later = rt.store.node(upwards[place - 1])
-    return later is not None and later.seq > earlier.seq
-
-
-def _path(rt: Runtime, node: Node) -> list[Node]:
-    """The node, its parent, and so on up to the workflow."""
-    path = [node]
-    while path[-1].parent is not None:
-        above = rt.store.node(path[-1].parent)
-        if above is None:
-            break
-        path.append(above)
-    return path
-
-
-# -- statuses ------------------------------------------------------------------------------------------------------
-
-
-def _node_of(client: str | None, node_id: str, workflow_id: str | None) -> Callable[[Node | None], Node]:
-    owned = owned_by(client, "Node", node_id)
-
-    def check(node: Node | None) -> Node:
-        found = owned(node)
-        if workflow_id is not None and found.wf != workflow_id:
-            raise NotFound("Node", node_id)
-        return found
-
-    return check
-
-
-def _same_attempt(node: Node, attempt: int | None, attempted: str | None = None) -> None:
-    if attempt is not None and attempt != node.attempt and node.ss != "deactivated":
-        message = f"Activity {node.id} is at attempt {node.attempt}, not {attempt}"
-        raise Conflict(message, current=node.cs, attempted=attempted)
-
-
-def change_status(
-    rt: Runtime,
-    client: str | None,
-    node_id: str,
-    word: str,
-    *,
-    response: Any = None,
-    attempt: int | None = None,
-    workflow_id: str | None = None,
-) -> None:
-    """A client's word (states.CLIENT_WORDS). UnknownStatus, InvalidTransition, Conflict (old attempt).
-
-    On a deactivated node every word succeeds and changes nothing.
-    """
-    check = _node_of(client, node_id, workflow_id)
-    if word not in CLIENT_WORDS:
-        check(rt.store.node(node_id))  # one that is not there is the first thing to say
-        raise UnknownStatus(word)
-    said = events.EVENTS[CLIENT_WORDS[word]]
-    stored = None if response is None else events.text(response)
-
-    def event(node: Node, ctx: Context) -> bool:
-        _same_attempt(node, attempt, STATUS_OF.get(CLIENT_WORDS[word]))
-        if node.ss == "deactivated":
-            return False
-        said(node, ctx, stored)
-        return True
-
-    try:
-        door.act(rt, node_id, event, check=check)
-    except (Conflict, InvalidTransition):
-        if CLIENT_WORDS[word] == "completed":
-            _keep_refused(rt, node_id, stored, check)
-        raise
-
-
-def _keep_refused(rt: Runtime, node_id: str, response: str | None, check: Callable[[Node | None], Node]) -> None:
-    """A `completed` that came too late is kept in the history, a few times; the refusal stands whether that works or not."""
-
-    def event(node: Node, ctx: Context) -> bool:
-        kept = sum(len(line) > 3 for line in node.h or [])
-        waiting = node.ss in ("pending", "ready", "started", "paused") and node.attempt == 1
-        if kept >= events.REFUSED_KEPT or waiting:
-            return False
-        events.refused(node, ctx, response)
-        return True
-
-    try:
-        door.act(rt, node_id, event, check=check)
-    except EngineError:
-        return
-
-
-def cancel(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """As change_status "canceled"."""
-    change_status(rt, client, node_id, "canceled", workflow_id=workflow_id)
-
-
-def _unless_deactivated(change: Callable[[Node, Context], None]) -> door.Event:
-    def event(node: Node, ctx: Context) -> bool:
-        if node.ss == "deactivated":
-            return False
-        change(node, ctx)
-        return True
-
-    return event
-
-
-def retry_now(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """Restart: from retrying, retries_exhausted or errored it runs at once, as the next attempt, and uses no retry."""
-    door.act(rt, node_id, _unless_deactivated(events.retry), check=_node_of(client, node_id, workflow_id))
-
-
-def reset(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """Deactivates all descendants; the node itself stays as it is."""
-    door.act(rt, node_id, _unless_deactivated(events.reset), check=_node_of(client, node_id, workflow_id))
-
-
-def schedule(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
-    """Look at its children again."""
-    door.act(rt, node_id, events.look_again, check=_node_of(client, node_id, workflow_id))
-
-
-def resend(rt: Runtime, node_id: str, *, by: str) -> None:
-    """The operator's `retry`: as `retry_now`, and also on a node whose client has not answered."""
-    event = _unless_deactivated(lambda node, ctx: events.resend(node, ctx, by))
-    door.act(rt, node_id, event, check=_node_of(None, node_id, None))
-
-
-def settle(rt: Runtime, node_id: str, word: str, *, response: Any = None, by: str) -> None:
-    """The operator's `resolved` or `shutdown`: also on a node whose client has not answered. Not while it is retrying."""
-    said = {"resolved": events.resolved, "shutdown": events.shut_down}.get(word)
-    if said is None:
-        raise UnknownStatus(word)
-    stored = None if response is None else events.text(response)
-
-    def event(node: Node, ctx: Context) -> None:
-        events.give_up(node, ctx, by)
-        said(node, ctx, stored)
-
-    door.act(rt, node_id, _unless_deactivated(event), check=_node_of(None, node_id, None))
-
-
-def time_out(rt: Runtime, node_id: str, *, by: str) -> None:
-    """The operator's `timeout`: ends the wait for a client as a client error, which uses up a retry."""
-    reason = events.text({"error": {"message": f"timed out by an operator ({by})"}})
-
-    def event(node: Node, ctx: Context) -> None:
-        events.errored(node, ctx, reason)
-
-    door.act(rt, node_id, _unless_deactivated(event), check=_node_of(None, node_id, None))
