@@ -53,7 +53,7 @@ def signal(new: NewNode, above: Node, ctx: Context, seq: int) -> Node:
     node = _node(new, above, ctx, seq, "ready")
     node.mode, node.type = "blocking", "decision"
     node.open = events.openness(node)
-    events.owe(node, "tell", [above._id])
+    events.owe(node, "tell")
     return events.settle(node, ctx)
 
 

@@ -289,10 +289,10 @@ class Drain:
         assert started is not None
         children, fly = started
         if after.ss == "complete" and held.node._id == after.parent:  # our own `look` stands for its tell
-            told = [id for id in (after.do or {}).get("tell", []) if id != after.parent]
+            told = [id for id in events.told_by(after) if id != after.parent]
             events.done(after, "tell")
             if told:
-                events.owe(after, "tell", told)
+                events.owe_tell(after, told)
         mine = fly is not None or bool(after.look) or bool((after.do or {}).keys() & {"tell", "recheck"})
         if mine:
             events.hold(after, ctx, self.worker, self.hand.lease)

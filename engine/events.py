@@ -217,14 +217,24 @@ def finish(node: Node, ctx: Context) -> None:
     _tell(node)
 
 
-def _tell(node: Node, *more: str) -> None:
+def _tell(node: Node) -> None:
     """A forgotten node tells its parent nothing."""
     forgotten = node.mode == "fire_and_forget" and node.ss == "complete"
     told = [node.parent] if node.parent and not forgotten else []
     told += [node.link] if node.link else []
-    told = [*told, *more]
     if told:
-        owe(node, "tell", told)
+        owe_tell(node, told)
+
+
+def owe_tell(node: Node, told: list[str]) -> None:
+    """Its parent alone is not named, so that what is written of nodes of several parents is alike (engine/bulk.py)."""
+    owe(node, "tell", True if told == [node.parent] else told)
+
+
+def told_by(node: Node) -> list[str]:
+    """The nodes that it owes a tell to."""
+    told = (node.do or {}).get("tell", [])
+    return [node.parent or ""] if told is True else list(told)
 
 
 def resolved(node: Node, ctx: Context, response: str | None = None) -> None:
@@ -300,7 +310,7 @@ def retry(node: Node, ctx: Context) -> None:
     done(node, "retry", "post", "timeout", "start", "mark", "cut", "notify")
     if node.last is not None:
         owe(node, "prune")
-    owe(node, "tell", [node.parent])
+    owe(node, "tell")
 
 
 def resend(node: Node, ctx: Context, by: str) -> None:

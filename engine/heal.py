@@ -61,7 +61,7 @@ def _due(node: Node, ctx: Context) -> None:
 def _open(node: Node, ctx: Context) -> None:
     node.open = events.openness(node)
     if node.parent:
-        owe(node, "tell", [*dict.fromkeys([*(node.do or {}).get("tell", []), node.parent])])
+        events.owe_tell(node, [*dict.fromkeys([*events.told_by(node), node.parent])])
 
 
 def _prune(node: Node, ctx: Context) -> None:

@@ -56,7 +56,12 @@ class Hints:
             self._try(lambda client: client.rpush(self.key, *wanted), None)
             failpoint("hint.after")
 
-    def pop(self, count: int) -> list[str]:
+    def pop(self, most: int) -> list[str]:
+        """At most half of what waits: with large pieces at the end one worker would still have much when all others have none."""
+        waiting = self.depth()
+        if not waiting:
+            return []
+        count = min(most, (waiting + 1) // 2)
         return _words(self._try(lambda client: client.lpop(self.key, count), None))
 
     def wait(self, seconds: float) -> list[str]:

@@ -141,7 +141,7 @@ class _Stage:
             node.look = None
 
     def _tell(self, node: Node, ctx: Context) -> None:
-        for id in (node.do or {})["tell"]:
+        for id in events.told_by(node):
             target = self.nodes.get(id)
             if target is not None and events.looks(target):
                 after = target.copy()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from engine.events import looks, openness
+from engine.events import looks, openness, told_by
 from engine.model import ClientRecord, Node
 from engine.states import CLIENT_LETTER, CLIENT_WORD, DONE, FINAL_CLIENT, SERVER_LETTER, SERVER_WORD, WAITING
 
@@ -59,8 +59,7 @@ class Scene:
     @cached_property
     def told(self) -> frozenset[str]:
         """Nodes that somebody still has to tell to look: their look is on its way."""
-        telling = (n.do["tell"] for n in self.nodes.values() if n.due is not None and n.do and "tell" in n.do)
-        return frozenset(id for targets in telling for id in targets)
+        return frozenset(id for n in self.nodes.values() if n.due is not None for id in told_by(n))
 
     @cached_property
     def knotted(self) -> Mapping[str, tuple[str, ...]]:

@@ -72,7 +72,11 @@ class Searches(Connection):
         return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
 
     def kids(self, parents: Sequence[tuple[Node, int]]) -> dict[str, Kids]:
-        """For (parent, wanted): its children that block or are ready. A parent the limit cut off is missing."""
+        """For (parent, wanted): its children that block or are ready. A parent the limit cut off is missing.
+
+        Generations are shared by what one round has changed. So children of an old one may come that another parent has
+        asked for, and take the place of its own: such a parent is asked for again, alone.
+        """
         query = {
             "parent": {"$in": [parent._id for parent, _ in parents]},
             "pgen": {"$in": list({parent.gen for parent, _ in parents})},
@@ -86,11 +90,14 @@ class Searches(Connection):
         found: dict[str, list[Node]] = {}
         for doc in docs:
             found.setdefault(doc["parent"], []).append(node_of(doc))
-        whole = [parent for parent, _ in parents if cut_at is None or parent._id <= cut_at]
-        return {
-            parent._id: Kids([kid for kid in found.get(parent._id, []) if kid.pgen == parent.gen], parent._id == cut_at)
-            for parent in whole
-        }
+        kids: dict[str, Kids] = {}
+        for parent, wanted in parents:
+            own = found.get(parent._id, [])
+            if any(kid.pgen != parent.gen for kid in own):
+                kids.update(self.kids([(parent, wanted)]))
+            elif cut_at is None or parent._id <= cut_at:
+                kids[parent._id] = Kids(own, parent._id == cut_at)
+        return kids
 
     def with_open(self, parents: Sequence[Node]) -> set[str]:
         """Those that still wait for a child that does not block."""

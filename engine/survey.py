@@ -47,7 +47,10 @@ def around(rt: Runtime, nodes: Sequence[Node]) -> Scene:
     near += rt.store.find({"parent": {"$in": ids}, "open": {"$in": ["r", "b", "n"]}})
     near += rt.store.find({"link": {"$in": ids}})
     soon = {"$gt": 0, "$lte": rt.store.now() + SOON}
-    near += rt.store.find({"due": soon, "do.tell": {"$in": [*ids, *parents]}})
+    told = [*ids, *parents]
+    near += rt.store.find(
+        {"due": soon, "$or": [{"do.tell": {"$in": told}}, {"do.tell": True, "parent": {"$in": told}}]}
+    )
     given_up = {n.parent for n in nodes if n.cs == "shutdown" and active(n)}
     waiting = {n.parent for n in nodes if n.ss in WAITING} - given_up
     near += rt.store.find({"parent": {"$in": list(waiting)}, "open": "b"}) if waiting else []

@@ -11,7 +11,6 @@ from typing import Any
 from engine import build, events
 from engine.errors import EngineError
 from engine.events import Context, text
-from engine.ids import token
 from engine.model import NewNode, Node
 from engine.registry import Handler
 
@@ -123,5 +122,5 @@ def _children(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
     if not outcome.children:
         return []
     above = node.copy()
-    above.gen = above.gen or token()  # of its own: children are asked for by their parents' generations
+    above.gen = above.gen or ctx.token
     return build.children([build.validated(one) for one in outcome.children], above, ctx)

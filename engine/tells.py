@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine import events
 from engine.errors import EngineError
 from engine.hand import Hand
 from engine.ids import token
@@ -23,7 +24,7 @@ class Tells:
             return
         targets: set[str] = set()
         for held in tellers:
-            for id in (held.node.do or {})["tell"]:
+            for id in events.told_by(held.node):
                 here = self._hand.held.get(id)
                 if here is not None and here.node.look:
                     here.kids, here.whole, here.waiting = None, False, False

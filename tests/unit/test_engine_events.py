@@ -173,7 +173,7 @@ def test_the_client_machine_is_tested_first() -> None:
 def test_completed_without_children_or_links_is_complete_at_once_and_tells_the_parent() -> None:
     node = sent()
     events.completed(node, context(), '{"result":1}')
-    assert (node.ss, node.cs, node.do) == ("complete", "complete", {"tell": [node.parent]})
+    assert (node.ss, node.cs, node.do) == ("complete", "complete", {"tell": True})
 
 
 def test_a_forgotten_activity_tells_its_parent_nothing() -> None:
