@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    ConfigurationError,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from engine.settings import place
 
@@ -13,6 +19,8 @@ OLDEST = (6, 0)
 NEED = f"workflows need {OLDEST[0]}.{OLDEST[1]} or newer"
 REFUSALS = (13, 18)
 """Codes of a server that does not let us in, or not do what we asked."""
+RETRYABLE = {6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+"""Codes that a primary gives while it goes or comes: the command is sent again."""
 LEADERLESS = ("No primary available", 'match selector "Primary')
 NOISE = (", Timeout:", " (configured timeouts", ", full error:", ", topology_version")
 
@@ -33,6 +41,11 @@ def speaks_too_old(error: Exception) -> bool:
 def leaderless(error: Exception) -> bool:
     """Members answer, and none of them leads."""
     return isinstance(error, ServerSelectionTimeoutError) and any(words in str(error) for words in LEADERLESS)
+
+
+def electing(error: Exception) -> bool:
+    """Members answer, and another primary may come."""
+    return leaderless(error) or isinstance(error, NotPrimaryError) or getattr(error, "code", None) in RETRYABLE
 
 
 def cause(error: Exception) -> str:

@@ -52,8 +52,6 @@ GONE = 1.0
 """Seconds that a call waits for a primary that has been lost for longer than that."""
 HUNG = 3.0
 """Seconds that a call waits for a primary that is there and has let the last call run into its deadline."""
-RETRYABLE = {6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
-"""Codes that a primary gives while it goes or comes: the command is sent again."""
 
 INDEXES = [
     IndexModel([("due", ASCENDING)], name="due", partialFilterExpression={"due": {"$gt": 0}}),
@@ -121,28 +119,34 @@ class Connection:
     def open(self, patience: float | None = None) -> None:
         """Connects, checks version and replica set, makes the indexes. StoreDown, StoreTooOld, BadRequest.
 
+        Where members answer and are electing a primary that is waited for, `RIDE` at most; else not as long.
         While another thread is at it we wait for that at most `patience` seconds, by default the deadline of one call.
         """
+        began = time.monotonic()
+        limit = (self._lost or began) + RIDE if patience is None else began + patience
         patience = min(self._settings.store_timeout, self._patience()) if patience is None else patience
         if not self._lock.acquire(timeout=patience):
             raise StoreDown("MongoDB cannot be reached yet")
         try:
-            self._open()
+            self._open(limit)
         finally:
             self._lock.release()
 
-    def _open(self) -> None:
+    def _open(self, limit: float) -> None:
         if self._database is not None:
             return
         client = self._client = self._client or self._connecting()
         began = time.monotonic()
-        try:
-            self._await_primary(client, began)
-            database = self._prepared(client)
-        except PyMongoError as error:
-            self._in_vain(error, began)
-            raise self._trouble(error) from None
-        self._database = database
+        while self._database is None:
+            try:
+                with pymongo.timeout(min(self._settings.store_timeout, self._patience())):
+                    self._check(client)
+                self._database = self._prepared(client)
+            except PyMongoError as error:
+                if not driver.electing(error) or time.monotonic() >= limit:
+                    self._in_vain(error, began)
+                    raise self._trouble(error) from None
+                time.sleep(0.1)
 
     def _connecting(self) -> pymongo.MongoClient[Doc]:
         """The driver's own threads look for the servers from now on, also between two tries of ours. BadRequest."""
@@ -161,18 +165,6 @@ class Connection:
             )
         except (InvalidURI, ConfigurationError, ValueError) as error:
             raise BadRequest("mongo_url", f"the MongoDB URL is not valid: {driver.brief(error)}") from None
-
-    def _await_primary(self, client: pymongo.MongoClient[Doc], began: float) -> None:
-        """Where members answer and are electing a primary that is waited for, up to `RIDE`; else not as long."""
-        try:
-            with pymongo.timeout(min(self._settings.store_timeout, self._patience())):
-                self._check(client)
-        except PyMongoError as error:
-            rest = (self._lost or began) + RIDE - time.monotonic()
-            if rest <= 0 or not driver.leaderless(error):
-                raise
-            with pymongo.timeout(rest):
-                self._check(client)
 
     def _prepared(self, client: pymongo.MongoClient[Doc]) -> Any:
         """The database, with its indexes."""
@@ -290,7 +282,7 @@ class Connection:
                     return Reply(doc, repeated)
                 problem: Exception = StoreDown(f"MongoDB: {doc['writeConcernError'].get('errmsg', 'no majority')}")
             except OperationFailure as error:
-                if error.code not in RETRYABLE or session is not None:
+                if error.code not in driver.RETRYABLE or session is not None:
                     raise
                 problem = error
             except (AutoReconnect, ExecutionTimeout) as error:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from engine import workflows
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.api_server import Answer, Engine, engine
@@ -156,6 +157,7 @@ def town() -> Iterator[Town]:
             found = Town(mongo, server, api, rt)
             for name in ("go", *(str(child["name"]) for child in CHILDREN)):
                 api.stub.on[name] = found.work
+            wait_for("the workers", lambda: len(workflows.workers(rt)) == 2, 60)
             yield found
             found.closed.set()
             rt.close()
