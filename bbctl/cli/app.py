@@ -208,10 +208,8 @@ def _run(argv: Sequence[str], state: dict[str, Any]) -> int:
     words = sort(argv)
     state["output"] = words.output or state["output"]
     state["inventory"] = words.inventory
-    told = state["output"] not in (
-        "json",
-        "yaml",
-    )  # help is for people: where a document is due, what is missing is an error
+    # Help is for people: where a document is due, what is missing is an error.
+    told = state["output"] not in ("json", "yaml")
     if not words.rest and not told:
         raise UsageError("a command is needed", next="bbctl --help")
     if not words.rest or words.rest[0] in ("--help", "-h", "help"):

@@ -187,8 +187,8 @@ def _refusal(aim: Aim) -> dict[str, Any] | None:
     """Why nothing would be signalled on a host, where that is refused."""
     from bbctl.run import plan as planning
 
-    if aim.outcome == "refused":
-        return {"host": aim.host.name, "code": "refused", "message": aim.error, "next": aim.next}
+    if aim.outcome in ("refused", "host-key"):
+        return {"host": aim.host.name, "code": aim.outcome, "message": aim.error, "next": aim.next}
     if aim.proc is not None and aim.lock is not None:
         return planning.held(aim.host.name, aim.lock).as_json()
     return None

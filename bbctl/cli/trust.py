@@ -13,6 +13,7 @@ import typer
 from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, Targets
 
 if TYPE_CHECKING:
+    from bbctl.capacity import Refusal
     from bbctl.model import Host
     from bbctl.ssh.transport import NotLoggedIn, Shown
 
@@ -72,8 +73,9 @@ def trust(
     refusals = _refusals(looks, replace)
     if dry_run:
         plan = [{"host": x.host.name, "steps": [{"step": "trust", "command": _line(x)}]} for x in looks if x.wanted]
-        lines = [_line(x) for x in looks if x.wanted] + refusals
-        call.show({"dry_run": True, "plan": plan, "refusals": refusals}, lambda: "\n".join(lines) or "nothing to add")
+        lines = [_line(x) for x in looks if x.wanted] + [r.message for r in refusals]
+        result = {"dry_run": True, "plan": plan, "refusals": [r.as_json() for r in refusals]}
+        call.show(result, lambda: "\n".join(lines) or "nothing to add")
         return 0
     _decide(call, looks, refusals)
     wanted = {x.host.name: x.shown.key.fingerprint for x in looks if x.shown and x.wanted}
@@ -103,17 +105,23 @@ def _file(host: Host) -> Path:
     return files(host.ssh.known_hosts)[0]
 
 
-def _refusals(looks: Sequence[Look], replace: bool) -> list[str]:
+def _refusals(looks: Sequence[Look], replace: bool) -> list[Refusal]:
+    from bbctl.capacity import Refusal
+
     said = []
     for look in looks:
+        why, next = None, None
         if look.own == "revoked":
-            said.append(f"{look.host.name}: its key is marked @revoked in known_hosts; only taking that line out helps")
+            why = "its key is marked @revoked in known_hosts; only taking that line out helps"
         elif look.own == "changed" and not replace:
-            said.append(f"{look.host.name}: another key is known; --replace, once you know why it changed")
+            why = "another key is known; --replace, once you know why it changed"
+            next = f"bbctl hosts trust {look.host.name} --replace"
+        if why:
+            said.append(Refusal(code="host-key", message=f"{look.host.name}: {why}", host=look.host.name, next=next))
     return said
 
 
-def _decide(call: Call, looks: Sequence[Look], refusals: Sequence[str]) -> None:
+def _decide(call: Call, looks: Sequence[Look], refusals: Sequence[Refusal]) -> None:
     """Raises Refused, or NotConfirmed where nobody says yes; nothing has been written then."""
     from bbctl.errors import Refused
 
@@ -121,7 +129,7 @@ def _decide(call: Call, looks: Sequence[Look], refusals: Sequence[str]) -> None:
     if refusals:
         names = " ".join(x.host.name for x in looks if x.own == "changed")
         raise Refused(
-            f"host key changed: {'; '.join(refusals)}",
+            f"host key changed: {'; '.join(r.message for r in refusals)}",
             code="host-key",
             next=f"bbctl hosts trust {names} --replace" if names else None,
             result=asked,

@@ -36,7 +36,8 @@ def unlock(
         found = list(fanout(hosts, lambda host: unlock.look(transport, host)).values())
         if dry_run:
             plan = [_plan(seen) for seen in found if seen.there]
-            result = {"dry_run": True, "plan": plan, "refusals": [], "locks": [_row(seen) for seen in found]}
+            refused = [_refusal(seen) for seen in found if seen.status == "host-key"]
+            result = {"dry_run": True, "plan": plan, "refusals": refused, "locks": [_row(seen) for seen in found]}
             call.show(result, lambda: _shown(found) + "\nwould remove what lies there; nothing was changed")
             return 0
         if not call.yes:
@@ -79,6 +80,10 @@ def _row(seen: Held) -> dict[str, Any]:
         "status": seen.status,
         "error": seen.error,
     }
+
+
+def _refusal(seen: Held) -> dict[str, Any]:
+    return {"host": seen.host.name, "code": seen.status, "message": seen.error, "next": "bbctl hosts trust --help"}
 
 
 def _plan(seen: Held) -> dict[str, Any]:

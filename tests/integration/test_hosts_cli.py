@@ -316,6 +316,10 @@ def test_a_changed_key_needs_replace_and_nothing_else_is_added_before(desk: Desk
     assert code == 3
     assert {row["host"]: row["outcome"] for row in rows} == {"h1": "changed", "h2": "unknown"}
     assert lines(own) == before
+    code, dry = desk.json("hosts", "trust", "h1,h2", "--dry-run")
+    assert (code, [(r["host"], r["code"]) for r in dry["refusals"]]) == (0, [("h1", "host-key")])
+    code, dry = desk.json("unlock", "h1", "--dry-run")
+    assert (code, [(r["host"], r["code"]) for r in dry["refusals"]]) == (0, [("h1", "host-key")])
     assert desk.json("hosts", "trust", "h1", "--replace")[0] == 3
     assert lines(own) == before
     code, rows = desk.json("hosts", "trust", "h1,h2", "--replace", "--yes")
