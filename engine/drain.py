@@ -214,11 +214,11 @@ class Drain:
 
         `handing`: hand it out instead, to be claimed on its own account.
         """
-        if root.paused:
-            events.park(after, ctx)
-            return [], None
         if after.fires_at is not None and after.fires_at > ctx.now:
             events.hand_out(after, ctx)
+            return [], None
+        if root.paused:
+            events.park(after, ctx)
             return [], None
         if after.type == "flag":
             events.send(after, ctx)

@@ -473,6 +473,21 @@ def test_what_a_client_leaves_unanswered_ends_at_its_deadline(build: Build) -> N
     assert error.response == {"error": {"message": "Client timeout"}}
 
 
+def test_a_timer_of_a_paused_workflow_runs_and_only_what_it_starts_is_parked(build: Build) -> None:
+    house = build()
+    root = house.workflow()
+    workflows.pause(house.rt, house.me, root, by="ann")
+    at = house.rt.store.now() + 60_000
+    node = workflows.signal(house.rt, house.me, root, act("timer", fires_at=at)).id
+    house.reaches(node, "started", "ready")
+    now = {"fires_at": at - 60_000, "due": at - 60_000, "rev": "its time has come"}
+    house.rt.store.db["nodes"].update_one({"_id": node}, {"$set": now})
+    house.reaches(node, "paused", "ready")
+    assert house.stub.posts == []
+    workflows.resume(house.rt, house.me, root)
+    house.sent(node)
+
+
 def test_a_node_claimed_again_and_again_is_put_aside_and_somebody_is_told(build: Build) -> None:
     house = build()
     root = house.workflow()
