@@ -42,11 +42,9 @@ def exec_(
       bbctl exec workers --shell -- 'df -h | tail -3'
       bbctl exec '*' --timeout 30s --outdir out -- cat /etc/os-release
     """
-    from bbctl.cli.audited import act
     from bbctl.errors import UsageError
     from bbctl.remote import shell as text
-    from bbctl.render import answers, screen
-    from bbctl.ssh.transport import Transport
+    from bbctl.ssh.dial import Ahead
     from bbctl.targets import select
 
     call: Call = ctx.obj
@@ -57,6 +55,12 @@ def exec_(
     text.encoded(text.guarded(command, 1.0))  # refused here, before anything is opened
     _writable(outdir)
     seconds = _duration(timeout)
+    ahead = Ahead(hosts[:width])  # what follows takes longer to load than a host to answer
+
+    from bbctl.cli.audited import act
+    from bbctl.render import answers, screen
+    from bbctl.ssh.transport import Transport
+
     live = _Live(len(hosts)) if call.output == "table" and sys.stdout.isatty() else None
 
     def one(host: Host, cancel: threading.Event) -> Ran:
@@ -77,7 +81,7 @@ def exec_(
 
     with (
         act(call, targets={"hosts": [h.name for h in hosts]}, reason="") as outcome,
-        Transport(call.fleet) as transport,
+        Transport(call.fleet, ahead=ahead) as transport,
     ):
         rows, stopped = run_on_all(hosts, one, width=width)
         outcome["said"] = answers.tally(rows)

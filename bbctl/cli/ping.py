@@ -15,14 +15,18 @@ def ping(ctx: typer.Context, target: Targets = None, exclude: Exclude = None, la
       bbctl ping                 all hosts
       bbctl ping workers -o json
     """
-    from bbctl.cli.exec import over, run_on_all
-    from bbctl.render import answers
-    from bbctl.ssh.transport import Transport
+    from bbctl.ssh.dial import Ahead
     from bbctl.targets import select
 
     call: Call = ctx.obj
     hosts = select(call.fleet, target, exclude=exclude, labels=label)
-    with Transport(call.fleet) as transport:
+    ahead = Ahead(hosts[:32])
+
+    from bbctl.cli.exec import over, run_on_all
+    from bbctl.render import answers
+    from bbctl.ssh.transport import Transport
+
+    with Transport(call.fleet, ahead=ahead) as transport:
         rows, stopped = run_on_all(hosts, lambda host, _: transport.ping(host))
     call.show([answers.ping_row(r) for r in rows], lambda: answers.ping(rows), name="host")
     return over(rows, stopped)

@@ -73,7 +73,7 @@ def guarded(text: str, seconds: float) -> str:
     The exit code or signal of `text` stays the session's own: the watcher is nobody's child that `text` could wait for.
     """
     return (
-        f"exec 3<&0 </dev/null;(timeout {math.ceil(seconds)} sh -c {quote(_WATCH)} w $$ <&3 3<&- >/dev/null 2>&1 &);"
+        f"exec 3<&0 </dev/null;(timeout {math.ceil(seconds)} /bin/sh -c {quote(_WATCH)} w $$ <&3 3<&- >/dev/null 2>&1 &);"
         f"exec 3<&-\n{text}"
     )
 

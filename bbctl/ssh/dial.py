@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from bbctl.errors import BbctlError
+from bbctl.model import Host
 
 Stage = Literal["resolve", "connect", "banner", "key exchange"]
 Refusal = Literal["unreachable", "auth-failed", "host-key"]
 
 FIRST_BYTES = 256  # kept, to tell what a server said instead of its banner
+AHEAD = 2.0  # seconds for a name that nobody waits for yet
 DEAD_PEER = 20.0  # seconds without an acknowledgement after which the kernel gives a connection up
 
 # What people say for it: the kernel's words name the cause less well.
@@ -142,8 +145,62 @@ def resolve(name: str, port: int, within: float) -> list[Address]:
     raise NotLoggedIn("unreachable", f"{name}: {said}", stage="resolve", next=f"getent hosts {name}")
 
 
-def connect(name: str, port: int, deadline: float, now: Callable[[], float] = time.monotonic) -> Wire:
+class Ahead:
+    """Connections that are begun before anybody asks for them: while we still load what speaks over them, the servers are
+    at work. Nothing is said over them. Whoever wants one that is not there yet dials as ever, and hears the cause if any."""
+
+    def __init__(self, hosts: Iterable[Host]) -> None:
+        self._lock = threading.Lock()
+        self._wanted = [(h.address, h.ssh.port) for h in hosts if h.ssh.jump is None and h.ssh.config is None]
+        self._begun: dict[tuple[str, int], socket.socket] = {}
+        threading.Thread(target=self._begin, daemon=True, name="dial ahead").start()
+
+    def take(self, name: str, port: int) -> socket.socket | None:
+        """The connection, where it stands by now; the caller's from here on."""
+        with self._lock:
+            sock = self._begun.pop((name, port), None)
+            if (name, port) in self._wanted:
+                self._wanted.remove((name, port))
+        if sock is None or _stands(sock):
+            return sock
+        sock.close()
+        return None
+
+    def close(self) -> None:
+        """Those that nobody took are closed, and no more are begun."""
+        with self._lock:
+            self._wanted.clear()
+            for sock in self._begun.values():
+                sock.close()
+            self._begun.clear()
+
+    def _begin(self) -> None:
+        while self._wanted:
+            with suppress(IndexError, NotLoggedIn, OSError):
+                name, port = place = self._wanted[0]
+                family, address = resolve(name, port, AHEAD)[0]
+                with self._lock:
+                    if place in self._wanted and place not in self._begun:
+                        sock = self._begun[place] = socket.socket(family, socket.SOCK_STREAM)
+                        sock.setblocking(False)
+                        sock.connect_ex(address)
+            with self._lock, suppress(ValueError):
+                self._wanted.remove(place)
+
+
+def _stands(sock: socket.socket) -> bool:
+    """Whether a connection that was begun is there, and nothing went wrong with it."""
+    look = select.poll()
+    look.register(sock, select.POLLOUT)
+    return [event for _, event in look.poll(0)] == [select.POLLOUT]
+
+
+def connect(
+    name: str, port: int, deadline: float, now: Callable[[], float] = time.monotonic, ahead: Ahead | None = None
+) -> Wire:
     """A connection to the first of the name's addresses that takes one. Raises NotLoggedIn (resolve, connect)."""
+    if ahead and (begun := ahead.take(name, port)):
+        return Wire(begun, now)
     start = now()
     addresses = resolve(name, port, deadline - start)
     cause = "no answer"

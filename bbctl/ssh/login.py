@@ -21,6 +21,7 @@ import paramiko
 from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
 from paramiko.message import Message
 from paramiko.packet import Packetizer
+from paramiko.ssh_exception import PartialAuthentication
 
 from bbctl.model import Host
 from bbctl.ssh.dial import NotLoggedIn, Stage, Wire
@@ -207,17 +208,21 @@ class Client(paramiko.SSHClient):
 
     def _offer(self, protocol: Protocol, user: str, key: paramiko.PKey) -> str:
         """Offer one key, once; why it was not enough."""
-        protocol.auth_timeout = max(0.001, self._deadline - self._now())
+        answered = threading.Event()
         try:
-            protocol.auth_publickey(user, key)
-        except paramiko.BadAuthenticationType as error:
-            return f"the server takes no keys, it wants {', '.join(error.allowed_types)}"
-        except paramiko.AuthenticationException as error:
-            late = "timeout" in str(error).lower()
-            return f"no answer to our key within {self._limit:g}s" if late else "permission denied"
+            protocol.auth_publickey(user, key, event=answered)
         except (paramiko.SSHException, EOFError, OSError):
             return "the server closed the connection"
-        return "the server wants more than a key"
+        if protocol.is_active() and not answered.wait(max(0.0, self._deadline - self._now())):
+            return f"no answer to our key within {self._limit:g}s"
+        error = protocol.get_exception()
+        if not protocol.is_active():
+            return "the server closed the connection"
+        if isinstance(error, PartialAuthentication):
+            return "the server wants more than a key"
+        if isinstance(error, paramiko.BadAuthenticationType):
+            return f"the server takes no keys, it wants {', '.join(error.allowed_types)}"
+        return "permission denied"
 
 
 def _refusal(name: str, shown: Shown) -> NotLoggedIn:

@@ -22,7 +22,7 @@ import paramiko
 
 from bbctl.errors import ConfigError
 from bbctl.model import Fleet, Host, Ran, Ssh
-from bbctl.ssh.dial import NotLoggedIn, Wire, connect
+from bbctl.ssh.dial import Ahead, NotLoggedIn, Wire, connect
 from bbctl.ssh.jump import last_hop
 from bbctl.ssh.knownhosts import KnownHosts, files
 from bbctl.ssh.login import STARTUPS, Client, Offer, Shown, agent_keys, agent_said, read_key
@@ -32,9 +32,18 @@ __all__ = ["NotLoggedIn", "Session", "Shown", "Transport"]
 
 
 class _Connection(fabric.Connection):  # type: ignore[misc]
-    """Fabric's connection. The attribute keeps its constructor from writing to the shared settings, which no lock guards."""
+    """Fabric's connection. The attribute keeps its constructor from writing to the shared settings, which no lock guards;
+    with it all that is ever set is an attribute of the class, and need not be looked for among the settings first."""
 
     inline_ssh_env = True
+    __setattr__ = object.__setattr__
+
+
+class _Nothing(paramiko.SSHConfig):
+    """The ssh_config of an inventory that names none: no line of it fits any host."""
+
+    def lookup(self, hostname: str) -> paramiko.SSHConfigDict:
+        return paramiko.SSHConfigDict(hostname=hostname)
 
 
 class _Settings(fabric.Config):  # type: ignore[misc]
@@ -48,10 +57,14 @@ class _Settings(fabric.Config):  # type: ignore[misc]
 
 
 class Transport:
-    """All connections of one command; files (known hosts, keys, ssh_config) are read once. Close it at the end."""
+    """All connections of one command; files (known hosts, keys, ssh_config) are read once. Close it at the end.
 
-    def __init__(self, fleet: Fleet, *, now: Callable[[], float] = time.monotonic) -> None:
+    `ahead`: connections that were begun already; closed with the rest.
+    """
+
+    def __init__(self, fleet: Fleet, *, ahead: Ahead | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._fleet = fleet
+        self._ahead = ahead
         self._now = now
         self.stop = threading.Event()  # set: whatever is being asked ends at once, but for what says `cancel` itself
         self._abandoned = False
@@ -128,6 +141,8 @@ class Transport:
         for session in list(self._sessions.values()):
             session.close()
         self._sessions.clear()
+        if self._ahead:
+            self._ahead.close()
 
     def _login(self, host: Host, deadline: float) -> Session:
         while True:
@@ -172,7 +187,7 @@ class Transport:
         jump = ssh.jump or connection.ssh_config.get("proxyjump")
         if jump and jump != "none":
             return connection, self._through(host, jump, address, port, deadline)
-        return connection, connect(address, port, deadline, self._now)
+        return connection, connect(address, port, deadline, self._now, self._ahead)
 
     def _through(self, host: Host, jump: str, address: str, port: int, deadline: float) -> Wire:
         """A stream through the last of the jump hosts, each logged in to with its own key checks."""
@@ -199,7 +214,7 @@ class Transport:
         with self._lock:
             if ssh.config not in self._configs:
                 try:
-                    read = paramiko.SSHConfig.from_path(str(ssh.config)) if ssh.config else paramiko.SSHConfig()
+                    read = paramiko.SSHConfig.from_path(str(ssh.config)) if ssh.config else _Nothing()
                 except (OSError, paramiko.ConfigParseError) as error:
                     raise ConfigError(f"{ssh.config}: {error}", next="bbctl config check") from error
                 self._configs[ssh.config] = _Settings(lazy=True, ssh_config=read)

@@ -176,10 +176,10 @@ def _listening(address: str, port: int) -> bool:
 
 class Broken:
     """`silent` accepts and says nothing; `kexstall` says its banner only; `garbage` speaks HTTP; `full` turns everybody away
-    as an sshd over MaxStartups does; `blackhole` answers no SYN. `seen` counts connections."""
+    as an sshd over MaxStartups does; `blackhole` answers no SYN. `seen` counts connections, `held` are those it holds."""
 
     def __init__(self, kind: str, address: str = "127.0.0.1") -> None:
-        self.kind, self.seen, self._open = kind, 0, []  # type: tuple[str, int, list[socket.socket]]
+        self.kind, self.seen, self.held = kind, 0, []  # type: tuple[str, int, list[socket.socket]]
         self._sock = socket.socket()
         self._sock.bind((address, 0))
         self.port = int(self._sock.getsockname()[1])
@@ -189,7 +189,7 @@ class Broken:
                 extra = socket.socket()
                 extra.setblocking(False)
                 extra.connect_ex((address, self.port))
-                self._open.append(extra)
+                self.held.append(extra)
         else:
             threading.Thread(target=self._serve, daemon=True).start()
 
@@ -205,14 +205,14 @@ class Broken:
             except OSError:
                 return
             self.seen += 1
-            self._open.append(conn)
+            self.held.append(conn)
             with suppress(OSError):
                 conn.sendall(said.get(self.kind, b""))
                 if self.kind in ("garbage", "full"):
                     conn.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        for s in (self._sock, *self._open):
+        for s in (self._sock, *self.held):
             _end(s)
 
 

@@ -13,6 +13,7 @@ import pytest
 from bbctl.errors import ConfigError
 from bbctl.look import look
 from bbctl.model import Host
+from bbctl.ssh.dial import Ahead
 from bbctl.ssh.transport import NotLoggedIn, Transport
 from tests.integration.sshd import Farm, farm, wait_for
 
@@ -182,6 +183,66 @@ def test_a_key_file_that_cannot_be_used_is_named_with_its_cause(
     assert cause in error.message
 
 
+@pytest.mark.parametrize(
+    ("address", "settings", "cause"),
+    [
+        ("127.0.41.103", "AuthenticationMethods publickey,publickey", "the server wants more than a key"),
+        (
+            "127.0.41.104",
+            "PubkeyAuthentication no\nMatch all\nPasswordAuthentication yes",
+            "no keys, it wants password",
+        ),
+    ],
+    ids=["more", "none"],
+)
+def test_a_server_for_which_a_key_is_not_enough_or_nothing_says_so(
+    hosts: Farm, tmp_path: Path, address: str, settings: str, cause: str
+) -> None:
+    hosts.start([address], hosts.host_key, tmp_path / "sshd.log", settings=settings)
+    own = tmp_path / "known"
+    own.write_text(hosts.known_line("strict", address=address))
+    error = refusal(hosts, hosts.host("strict", address=address, known_hosts=own))
+    assert error.status == "auth-failed"
+    assert cause in error.message
+
+
+def test_a_connection_begun_ahead_is_the_one_that_is_logged_in_over(hosts: Farm) -> None:
+    host = hosts.host("h1")
+    before = connections(hosts)
+    ahead = Ahead([host])
+    wait_for(lambda: connections(hosts) == before + 1, "the connection that was begun")
+    with Transport(hosts.fleet(host), ahead=ahead) as transport:
+        assert transport.run(host, "true", timeout=30).ok
+    assert connections(hosts) == before + 1
+
+
+def test_a_connection_begun_ahead_that_nobody_wants_is_closed_at_the_end(hosts: Farm) -> None:
+    broken = hosts.broken("silent")
+    host = hosts.host("broken", address="127.0.0.1", port=broken.port)
+    with Transport(hosts.fleet(host), ahead=Ahead([host])):
+        wait_for(lambda: broken.held, "the connection that was begun")
+    broken.held[0].settimeout(30)
+    assert broken.held[0].recv(1) == b""
+
+
+def test_what_could_not_be_begun_ahead_is_told_like_everything_else(hosts: Farm) -> None:
+    refused, nobody = hosts.host("h1", port=1), hosts.host("no-such-host.invalid")
+    with Transport(hosts.fleet(refused, nobody), ahead=Ahead([nobody, refused])) as transport:
+        assert "connect: " in str(transport.ping(refused).error)
+        assert "resolve: " in str(transport.ping(nobody).error)
+
+
+def test_no_connection_is_begun_ahead_where_a_jump_host_or_an_ssh_config_says_where(
+    hosts: Farm, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("")
+    before, (inner, gate) = connections(hosts), jump(hosts, config=config)
+    with Transport(hosts.fleet(inner, gate), ahead=Ahead([inner, gate])) as transport:
+        assert transport.run(inner, "true", timeout=30).ok
+    assert connections(hosts) == before + 2, "one to each of them"
+
+
 def test_no_key_and_no_agent_is_auth_failed_and_both_are_said(
     hosts: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +257,11 @@ def test_no_key_and_no_agent_is_auth_failed_and_both_are_said(
     assert error.status == "auth-failed"
     assert f"the agent at {tmp_path}/dead gave none" in error.message
     assert f"{usual}: the key has a passphrase" in error.message
+
+
+def connections(made: Farm) -> int:
+    """How often sshd was connected to."""
+    return made.log.read_text(errors="replace").count("Connection from")
 
 
 def attempts(made: Farm) -> list[str]:

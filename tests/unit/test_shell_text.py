@@ -49,7 +49,7 @@ def test_another_user_is_become_without_a_question() -> None:
 
 def test_a_guarded_text_runs_after_its_watcher_has_begun_and_with_no_stdin() -> None:
     first, rest = shell.guarded("exec uptime", 4.2).split("\n")
-    assert first.startswith("exec 3<&0 </dev/null;(timeout 5 sh -c ")
+    assert first.startswith("exec 3<&0 </dev/null;(timeout 5 /bin/sh -c ")
     assert first.endswith(" w $$ <&3 3<&- >/dev/null 2>&1 &);exec 3<&-")
     assert rest == "exec uptime"
 
