@@ -1,4 +1,5 @@
-"""Peers that are libraries, each as a small program: PEER ROUNDS, with the hosts as JSON on stdin. Prints the answers' number.
+"""Peers that are libraries, each as a small program: PEER WHAT, with the hosts as JSON on stdin. WHAT is how many commands on
+each host (prints how many answers), `one` (prints the ms of one command more, on the first), or for Fabric `tail COMMAND`.
 
 Run by the Python that has the library: nothing of bbctl but its own contestant is imported here.
 """
@@ -6,13 +7,16 @@ Run by the Python that has the library: nothing of bbctl but its own contestant 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 COMMAND = "uptime"
 WIDTH = 32
+MORE = 40  # commands of which the median is one
 
 
 def fabric(job: dict[str, Any], rounds: int) -> int:
@@ -51,19 +55,28 @@ def asyncssh(job: dict[str, Any], rounds: int) -> int:
     return asyncio.run(everybody())
 
 
-def ours(job: dict[str, Any], rounds: int) -> int:
-    """bbctl's transport as a library, guarded as `bbctl exec` is."""
+def _fleet(job: dict[str, Any]) -> tuple[list[Any], Any]:
     from pathlib import Path
 
     from bbctl.model import Fleet, Host, Ssh
-    from bbctl.ssh.transport import Transport
 
     ssh = Ssh(user=job["user"], port=job["port"], identity_file=Path(job["key"]), known_hosts=Path(job["known_hosts"]))
     hosts = [Host(name=n, address=a, ssh=ssh) for n, a in zip(job["names"], job["addresses"], strict=True)]
-    with Transport(Fleet(source=None, site="", hosts={h.name: h for h in hosts}, groups={})) as transport:
+    return hosts, Fleet(source=None, site="", hosts={h.name: h for h in hosts}, groups={})
 
-        def one(host: Host) -> int:
-            return sum(transport.run(host, COMMAND, timeout=60, guard=job["guard"]).ok for _ in range(rounds))
+
+def ours(job: dict[str, Any], rounds: int) -> int:
+    """bbctl's transport as a library, the command worded and guarded as by `bbctl exec`."""
+    from bbctl.remote.shell import program
+    from bbctl.ssh.transport import Transport
+
+    hosts, fleet = _fleet(job)
+    with Transport(fleet) as transport:
+
+        def one(host: Any) -> int:
+            return sum(
+                transport.run(host, program([COMMAND]), timeout=60, guard=job["guard"]).ok for _ in range(rounds)
+            )
 
         with ThreadPoolExecutor(WIDTH) as pool:
             return sum(pool.map(one, hosts))
@@ -71,6 +84,73 @@ def ours(job: dict[str, Any], rounds: int) -> int:
 
 PEERS: dict[str, Callable[[dict[str, Any], int], int]] = {"fabric": fabric, "asyncssh": asyncssh, "ours": ours}
 
+
+def middle(again: Callable[[], object]) -> float:
+    """The median of some calls after the first, in ms."""
+    again()
+    spent = []
+    for _ in range(MORE):
+        began = time.perf_counter()
+        again()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent) * 1000
+
+
+def one_fabric(job: dict[str, Any]) -> float:
+    from fabric import Connection
+
+    options = {"key_filename": job["key"], "allow_agent": False, "look_for_keys": False}
+    with Connection(job["addresses"][0], user=job["user"], port=job["port"], connect_kwargs=options) as connection:
+        return middle(lambda: connection.run(COMMAND, hide=True))
+
+
+def one_asyncssh(job: dict[str, Any]) -> float:
+    import asyncio
+
+    import asyncssh as library
+
+    async def everything() -> float:
+        async with library.connect(
+            job["addresses"][0], job["port"], username=job["user"], client_keys=[library.read_private_key(job["key"])],
+            known_hosts=library.read_known_hosts(job["known_hosts"]), agent_path=None, config=None,
+            encryption_algs=["aes128-gcm@openssh.com"], kex_algs=["curve25519-sha256"], compression_algs=None,
+        ) as connection:  # fmt: skip
+            spent = []
+            for _ in range(MORE + 1):
+                began = time.perf_counter()
+                await connection.run(COMMAND)
+                spent.append(time.perf_counter() - began)
+            return statistics.median(spent[1:]) * 1000
+
+    return asyncio.run(everything())
+
+
+def one_ours(job: dict[str, Any]) -> float:
+    from bbctl.remote.shell import program
+    from bbctl.ssh.transport import Transport
+
+    hosts, fleet = _fleet(job)
+    with Transport(fleet) as transport:
+        return middle(lambda: transport.run(hosts[0], program([COMMAND]), timeout=60, guard=job["guard"]))
+
+
+ONE: dict[str, Callable[[dict[str, Any]], float]] = {"fabric": one_fabric, "asyncssh": one_asyncssh, "ours": one_ours}
+
+
+def tail(job: dict[str, Any], command: str) -> int:
+    """Fabric's ThreadingGroup, its output to stdout as it comes."""
+    from fabric import Connection, ThreadingGroup
+
+    options = {"key_filename": job["key"], "allow_agent": False, "look_for_keys": False}
+    group = ThreadingGroup.from_connections(
+        Connection(a, user=job["user"], port=job["port"], connect_kwargs=dict(options)) for a in job["addresses"]
+    )
+    return len(group.run(command, in_stream=False))
+
+
 if __name__ == "__main__":
-    found = PEERS[sys.argv[1]](json.load(sys.stdin), int(sys.argv[2]))
-    print(found)
+    peer, what, *more = sys.argv[1:]
+    asked = json.load(sys.stdin)
+    print(
+        ONE[peer](asked) if what == "one" else tail(asked, *more) if what == "tail" else PEERS[peer](asked, int(what))
+    )
