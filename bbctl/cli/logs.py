@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +14,9 @@ from bbctl.cli.front import Call, Exclude, Label, ServiceName, Targets
 from bbctl.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from bbctl.logs import Wanted
+    from bbctl.logs import Read, Source, Wanted
+    from bbctl.render.logs import Writer
+    from bbctl.ssh.transport import Transport
 
 Follow = Annotated[
     bool, typer.Option("-f", "--follow", help="Go on with what is added, through rotation, until Ctrl-C.")
@@ -44,9 +46,9 @@ def logs(
       bbctl logs workers -g 'ERROR|OutOfMemory' --since 2h  what matches, with stack traces
       bbctl logs accounting-worker2 --path /var/log/messages -n 20
     """
-    from bbctl.logs import Read, read, source
+    from bbctl.logs import source
     from bbctl.render.logs import Writer
-    from bbctl.ssh.fanout import exit_over, fanout
+    from bbctl.ssh.fanout import exit_over
     from bbctl.ssh.transport import Transport
     from bbctl.targets import select
 
@@ -60,27 +62,46 @@ def logs(
     writer = Writer(
         cancel, json=call.json, highlight=_pattern("--highlight", highlight), plain="NO_COLOR" in call.environ
     )
-    with Transport(call.fleet) as transport:
-        try:
-            ended = fanout(
-                [one.host for one in where.values()],
-                lambda host: read(
-                    transport, where[host.name], wanted, emit=writer.lines, cancel=cancel,
-                    note=lambda name, text: call.say(f"{name}: {where[name].path} {text}"),
-                ),
-                width=max(32, len(where)) if follow else 32,
-                report=lambda name, got: None if got.status in ("ok", "interrupted") else writer.failed(name, got.status, got.error),
-                cancel=cancel,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            return 130
-        except Interrupted as interrupted:
-            return interrupted.exit
+    try:
+        with Transport(call.fleet) as transport:
+            found = _read(call, transport, where, wanted, writer, cancel)
+    except KeyboardInterrupt:
+        return 130
+    except Interrupted as interrupted:
+        return interrupted.exit
     if writer.closed:
         raise BrokenPipeError
-    found: list[Read] = list(ended.values())
     code = exit_over([one.status for one in found])
     return 1 if code == 0 and grep is not None and not follow and not any(one.lines for one in found) else code
+
+
+def _read(
+    call: Call,
+    transport: Transport,
+    where: Mapping[str, Source],
+    wanted: Wanted,
+    writer: Writer,
+    cancel: threading.Event,
+) -> list[Read]:
+    """All logs at the same time, every line to the writer as it comes. Ctrl-C and Interrupted end the reading and go on up."""
+    from bbctl.logs import read
+    from bbctl.ssh.fanout import fanout
+
+    def note(name: str, text: str) -> None:
+        call.say(f"{name}: {where[name].path} {text}")
+
+    def report(name: str, got: Read) -> None:
+        if got.status not in ("ok", "interrupted"):
+            writer.failed(name, got.status, got.error)
+
+    ended = fanout(
+        [source.host for source in where.values()],
+        lambda host: read(transport, where[host.name], wanted, emit=writer.lines, cancel=cancel, note=note),
+        width=max(32, len(where)) if wanted.follow else 32,
+        report=report,
+        cancel=cancel,
+    )
+    return list(ended.values())
 
 
 def _wanted(

@@ -47,7 +47,7 @@ def sweep(
     """
     from bbctl import sweep as sweeping
     from bbctl.render import findings as screens
-    from bbctl.render import plain, screen
+    from bbctl.render import plain
     from bbctl.targets import select
 
     call: Call = ctx.obj
@@ -69,16 +69,23 @@ def sweep(
         "state": state, "started": plain.stamp(at), "at": at, "seconds": round(time.monotonic() - began, 3),
         "checks": checks,
     }  # fmt: skip
+    _show(call, result, changes_only=since == "last" or not sys.stdout.isatty())
+    return sweeping.EXITS[state]
+
+
+def _show(call: Call, result: dict[str, Any], *, changes_only: bool) -> None:
+    from bbctl.render import findings as screens
+    from bbctl.render import plain, screen
+
+    checks = result["checks"]
     if call.json:
         plain.emit(result, "json")
     elif call.output in ("nagios", "prometheus"):
         screen.out(getattr(screens, call.output)(result))
-    elif since == "last" or not sys.stdout.isatty():
-        if (said := screens.changes(checks)) is not None:
-            call.tell(said)
-    else:
+    elif not changes_only:
         call.tell(screens.everything(checks))
-    return sweeping.EXITS[state]
+    elif (said := screens.changes(checks)) is not None:
+        call.tell(said)
 
 
 def _names(check: Sequence[str] | None) -> tuple[str, ...]:
