@@ -12,6 +12,7 @@ from bbctl.cli.engine import as_text, client_for, find, remember, runtime
 from bbctl.cli.front import Call
 from bbctl.cli.workflow import Id
 from bbctl.errors import Failed, UsageError
+from bbctl.render.screen import safe
 
 if TYPE_CHECKING:
     from engine.model import NewNode, Node
@@ -61,10 +62,11 @@ def start(
             sent = _sent(rt, root, new, key)
         value = present.workflow(root) | ({"signal": present.node(sent, root)} if sent else {})
     remember(call, [root])
-    said = f" · signal {sent.name} {sent.tail}" if sent else ""
+    said = f" · signal {safe(sent.name)} {sent.tail}" if sent else ""
+    of = f"{safe(root.name)} {root.tail} {safe(root.subject or '')} · {safe(owner.name)}"
     call.show(
         value,
-        lambda: f"{root.name} {root.tail} {root.subject} · {owner.name}{said}\nnext     bbctl wf show {root.tail} -w",
+        lambda: f"{of}{said}\nnext     bbctl wf show {root.tail} -w",
     )
 
 
@@ -92,10 +94,8 @@ def signal(
         root = rt.store.by_ids([wf := find(rt, id).wf])[wf]
         sent = _sent(rt, root, new, key)
         value = present.node(sent, root)
-    call.show(
-        value,
-        lambda: f"signal {sent.name} {sent.tail} · {root.name} {root.tail}\nnext     bbctl wf show {root.tail} -w",
-    )
+    told = f"signal {safe(sent.name)} {sent.tail} · {safe(root.name)} {root.tail}"
+    call.show(value, lambda: f"{told}\nnext     bbctl wf show {root.tail} -w")
 
 
 def _sent(rt: Runtime, root: Node, new: NewNode, key: str | None) -> Node:

@@ -11,6 +11,7 @@ from bbctl.cli.engine import runtime, translated
 from bbctl.cli.front import Call
 from bbctl.cli.steer import planned
 from bbctl.errors import BbctlError, NotConfirmed, StoreDown, UsageError
+from bbctl.render.screen import safe
 
 if TYPE_CHECKING:
     from bbctl.regroup import Regroup
@@ -63,7 +64,9 @@ def retry_group(call: Call, group: str, *, rate: float, dry_run: bool, reason: s
 def _plan(group: str, ids: list[str], about: str, rate: float) -> str:
     tails = " ".join(id[-8:] for id in ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     will = f"will     retry {len(ids)}, {rate:g} a second: {tails}"
-    return f"{group}  {about}\n{will}\n         each runs again as its next attempt; what is below it is deactivated"
+    return (
+        f"{group}  {safe(about)}\n{will}\n         each runs again as its next attempt; what is below it is deactivated"
+    )
 
 
 def _send(call: Call, rt: Runtime, work: Regroup, rate: float) -> list[dict[str, str]]:

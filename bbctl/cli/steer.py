@@ -16,6 +16,7 @@ from bbctl.cli.front import Call, DryRun, Reason
 from bbctl.cli.launch import Data, read_json
 from bbctl.cli.workflow import Id
 from bbctl.errors import BbctlError, NotConfirmed, Refused, UsageError
+from bbctl.render.screen import safe
 
 if TYPE_CHECKING:
     from engine.model import Node
@@ -286,9 +287,8 @@ def _carry_out(call: Call, rt: Runtime, found: Preview, do: Do, dry_run: bool, r
             do(rt, found.node.id, call.settings.operator())
     except Refused as error:
         raise _refused(error, value) from None
-    call.show(
-        {**value, "outcome": "done"}, lambda: f"done     {found.verb} {found.node.name} {found.node.tail}: {found.says}"
-    )
+    done = f"done     {found.verb} {safe(found.node.name)} {found.node.tail}: {found.says}"
+    call.show({**value, "outcome": "done"}, lambda: done)
     if not call.json:
         call.say(f"next     bbctl wf show {found.root.tail} -w")
     return 0

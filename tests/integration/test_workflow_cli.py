@@ -349,6 +349,39 @@ def test_a_subject_in_camel_case_is_kept_as_the_http_api_keeps_it_and_found_eith
         assert desk.bbctl("wf", "list", "--subject", pair, "-o", "name").out.split() == [made.json["id"]]
 
 
+def test_no_name_that_a_client_chose_reaches_the_terminal_as_a_control_sequence(desk: Desk) -> None:
+    evil = "\x1b[31mred\x07\u202e"
+    b = desk.builder()
+    b.root.name = evil
+    node, other = failed(b, evil, evil), failed(b, evil, evil)
+    desk.write(b)
+    group = desk.bbctl("wf", "stuck", "-o", "json").json[0]["group"]
+    for words in (
+        ("start", evil, "--subject", "1", "--signal", evil),
+        ("signal", b.root.id, evil),
+        ("why", b.root.id),
+        ("show", b.root.id),
+        ("show", node.id, "--request"),
+        ("history", b.root.id),
+        ("list",),
+        ("stuck",),
+        ("report",),
+        ("retry", "--group", group, "--dry-run"),
+        ("retry", "--group", group),
+        ("cancel", node.id, "--dry-run"),
+        ("cancel", node.id),
+        ("cancel", node.id, "-y"),
+        ("pause", b.root.id, "-y"),
+        ("resolve", b.root.id, "--node", evil, "-y"),
+        ("resolve", other.id, "-y"),
+        ("complete", b.root.id, "-y"),
+        ("signal", b.root.id, "late"),
+    ):
+        said = desk.bbctl("wf", *words)
+        assert said.out + said.err, words
+        assert not set(said.out + said.err) & set("\x1b\x07\u202e"), words
+
+
 def test_a_refusal_names_its_target_and_what_to_type_next(desk: Desk) -> None:
     b = desk.builder()
     failed(b)
