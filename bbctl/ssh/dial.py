@@ -151,16 +151,16 @@ class Ahead:
 
     def __init__(self, hosts: Iterable[Host]) -> None:
         self._lock = threading.Lock()
-        self._wanted = [(h.address, h.ssh.port) for h in hosts if h.ssh.jump is None and h.ssh.config is None]
+        places = [(h.address, h.ssh.port) for h in hosts if h.ssh.jump is None and h.ssh.config is None]
+        self._wanted = set(places)
         self._begun: dict[tuple[str, int], socket.socket] = {}
-        threading.Thread(target=self._begin, daemon=True, name="dial ahead").start()
+        threading.Thread(target=self._begin, args=(places,), daemon=True, name="dial ahead").start()
 
     def take(self, name: str, port: int) -> socket.socket | None:
         """The connection, where it stands by now; the caller's from here on."""
         with self._lock:
+            self._wanted.discard((name, port))
             sock = self._begun.pop((name, port), None)
-            if (name, port) in self._wanted:
-                self._wanted.remove((name, port))
         if sock is None or _stands(sock):
             return sock
         sock.close()
@@ -174,18 +174,16 @@ class Ahead:
                 sock.close()
             self._begun.clear()
 
-    def _begin(self) -> None:
-        while self._wanted:
-            with suppress(IndexError, NotLoggedIn, OSError):
-                name, port = place = self._wanted[0]
+    def _begin(self, places: Iterable[tuple[str, int]]) -> None:
+        for name, port in places:
+            with suppress(NotLoggedIn, OSError):  # whoever wants it is told
                 family, address = resolve(name, port, AHEAD)[0]
                 with self._lock:
-                    if place in self._wanted and place not in self._begun:
-                        sock = self._begun[place] = socket.socket(family, socket.SOCK_STREAM)
+                    if (name, port) in self._wanted:
+                        self._wanted.discard((name, port))
+                        sock = self._begun[name, port] = socket.socket(family, socket.SOCK_STREAM)
                         sock.setblocking(False)
                         sock.connect_ex(address)
-            with self._lock, suppress(ValueError):
-                self._wanted.remove(place)
 
 
 def _stands(sock: socket.socket) -> bool:

@@ -221,7 +221,8 @@ class Client(paramiko.SSHClient):
         if isinstance(error, PartialAuthentication):
             return "the server wants more than a key"
         if isinstance(error, paramiko.BadAuthenticationType):
-            return f"the server takes no keys, it wants {', '.join(error.allowed_types)}"
+            wants = ", ".join(error.allowed_types)
+            return "the server takes no keys" + (f", it wants {wants}" if wants else " and nothing else")
         return "permission denied"
 
 

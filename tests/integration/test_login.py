@@ -192,8 +192,9 @@ def test_a_key_file_that_cannot_be_used_is_named_with_its_cause(
             "PubkeyAuthentication no\nMatch all\nPasswordAuthentication yes",
             "no keys, it wants password",
         ),
+        ("127.0.41.105", "PubkeyAuthentication no", "takes no keys and nothing else"),
     ],
-    ids=["more", "none"],
+    ids=["more", "password", "nothing"],
 )
 def test_a_server_for_which_a_key_is_not_enough_or_nothing_says_so(
     hosts: Farm, tmp_path: Path, address: str, settings: str, cause: str
