@@ -77,7 +77,11 @@ def _knock(found: dict[Place, list[tuple[int, Place]]], end: float) -> dict[Plac
         try:
             for place, addresses in found.items():
                 for family, address in addresses:
-                    one = socket.socket(family, socket.SOCK_STREAM)
+                    try:
+                        one = socket.socket(family, socket.SOCK_STREAM)
+                    except OSError as error:  # no such protocol here
+                        wrong[place] = _said(error.errno or 0)
+                        continue
                     made.append(one)
                     one.setblocking(False)
                     begun = one.connect_ex(address)

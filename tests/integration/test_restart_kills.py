@@ -46,7 +46,29 @@ def two(pair: Shop) -> Shop:
 
 
 def by_hand(member: Member) -> None:
-    """Somebody restarts the service without bbctl, while its log bears no dates."""
+    """Somebody restarts the service without bbctl."""
+    member.down()
+    wait_for(lambda: member.pid is None, "its process to end")
+    member.up()
+    (member.folder / "events").write_text("")
+
+
+def killed_while_it_drains(two: Shop, home: str, *targets: str) -> Path:
+    """The folder of a run that had taken its first host out and done nothing else: it waited, however slow this machine is."""
+    two.drain = {"settle": "10m"}
+    two.write()
+    try:
+        proc = two.popen("restart", *targets, "--yes", "--reason", "test", home=home)
+        assert kill_at(proc, two, "settle", home=home)
+        proc.communicate(timeout=30)
+    finally:
+        two.drain = {}
+        two.write()
+    return two.runs(home)[-1]
+
+
+def undated(member: Member) -> None:
+    """From its first line on its log bears no dates."""
     member.down()
     wait_for(lambda: member.pid is None, "its process to end")
     member.log.write_text("")
@@ -57,27 +79,23 @@ def by_hand(member: Member) -> None:
 
 def test_a_resume_finds_in_a_log_without_dates_what_came_since_the_run_looked(two: Shop, tmp_path: Path) -> None:
     home, member = str(tmp_path / "home"), two.members[0]
-    proc = two.popen("restart", "h1", "--yes", "--reason", "test", home=home)
-    assert kill_at(proc, two, "drain", home=home)
-    proc.communicate(timeout=30)
+    undated(member)
+    run = killed_while_it_drains(two, home, "h1")
     by_hand(member)
-    member.heartbeat.unlink(missing_ok=True)
-    resumed = two.change("runs", "resume", two.runs(home)[-1].name, home=home)
+    resumed = two.change("runs", "resume", run.name, home=home)
     assert (resumed.code, resumed.outcomes, resumed.steps()["started"]) == (0, {"h1": "restarted"}, "ok"), resumed
     assert "start" not in member.calls
 
 
 def test_a_start_that_a_log_without_dates_cannot_tell_of_is_proven_by_health(two: Shop, tmp_path: Path) -> None:
     home, other = str(tmp_path / "home"), two.members[1]
-    proc = two.popen("restart", "h1", "h2", "--yes", "--reason", "test", home=home)
-    assert kill_at(proc, two, "drain", home=home)
-    proc.communicate(timeout=30)
+    undated(other)
+    run = killed_while_it_drains(two, home, "h1", "h2")
     began = next(e["at"] for e in two.events(home) if e["event"] == "intent")
     wait_for(lambda: time.time() - began > 2, "a moment that is surely after the run began")
     by_hand(other)
     other.heartbeat.unlink()
-    run = two.runs(home)[-1].name
-    resumed = two.change("runs", "resume", run, home=home)
+    resumed = two.change("runs", "resume", run.name, home=home)
     assert (resumed.code, resumed.steps("h2")["started"], resumed.steps("h2")["health"]) == (0, "skipped", "ok"), (
         resumed
     )
