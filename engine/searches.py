@@ -33,6 +33,12 @@ class Kids:
     more: bool
 
 
+def among(ids: Iterable[str]) -> Doc:
+    """A query for these ids; one alone is found without planning."""
+    wanted = list(ids)
+    return {"_id": wanted[0] if len(wanted) == 1 else {"$in": wanted}}
+
+
 def node_of(doc: Mapping[str, Any]) -> Node:
     node = object.__new__(Node)
     node.__dict__.update(doc)
@@ -57,18 +63,18 @@ class Searches(Connection):
 
     def by_ids(self, ids: Iterable[str], *, history: bool = False) -> dict[str, Node]:
         with self._wire():
-            found = fetched(self._local, {"_id": {"$in": list(ids)}}, None if history else {"h": 0})
+            found = fetched(self._local, among(ids), None if history else {"h": 0})
         return {doc["_id"]: node_of(doc) for doc in found}
 
     def revs(self, ids: Iterable[str]) -> dict[str, str]:
         with self._wire():
-            found = fetched(self._local, {"_id": {"$in": list(ids)}}, {"rev": 1})
+            found = fetched(self._local, among(ids), {"rev": 1})
         return {doc["_id"]: doc["rev"] for doc in found}
 
     def standing(self, ids: Iterable[str]) -> dict[str, tuple[str, dict[str, Any] | None]]:
         """{id: (rev, paused)}"""
         with self._wire():
-            found = fetched(self._local, {"_id": {"$in": list(ids)}}, {"rev": 1, "paused": 1})
+            found = fetched(self._local, among(ids), {"rev": 1, "paused": 1})
         return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
 
     def kids(self, parents: Sequence[tuple[Node, int]]) -> dict[str, Kids]:
