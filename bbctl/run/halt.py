@@ -6,11 +6,10 @@ The handlers live only while a run is carried out; before and after, a signal en
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
-from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,25 +51,32 @@ def listening(halt: Halt, say: Callable[[int], None]) -> Iterator[None]:
         yield
         return
 
-    # A handler cuts into whatever the main thread does, also into a handler, with its locks held: it only hands on.
-    heard: SimpleQueue[int] = SimpleQueue()
-
-    def on(number: int, frame: FrameType | None) -> None:
-        heard.put(number)
+    # Python runs a handler when the main thread comes by, which may be asleep for long if the signal came just before it
+    # lay down; and a handler cuts into whatever that thread does, with its locks held. So the number goes over a wire, from
+    # within the system's own handler, to a thread that only listens.
+    wire, end = socket.socketpair()
+    end.setblocking(False)
 
     def listen() -> None:
-        while number := heard.get():
+        while number := wire.recv(1)[0]:
+            if number not in SIGNALS:
+                continue
             halt.ask(number)
             with suppress(Exception):  # whatever becomes of the telling, a terminal that is gone: no reason to be deaf
                 say(2 if halt.now.is_set() else 1)
 
     listener = threading.Thread(target=listen, name="signals", daemon=True)
     listener.start()
-    before = {number: signal.signal(number, on) for number in SIGNALS}
+    wire_before = signal.set_wakeup_fd(end.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        heard.put(0)
+        signal.set_wakeup_fd(wire_before)
+        end.send(b"\0")
         listener.join(1.0)
+        if not listener.is_alive():
+            wire.close()
+            end.close()

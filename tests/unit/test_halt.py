@@ -29,6 +29,18 @@ def test_a_signal_in_the_middle_of_telling_of_another_is_heard_and_told_after_it
     assert (told, nested, halt.signal) == ([1, 2], [], signal.SIGTERM)
 
 
+def test_a_signal_is_heard_while_the_main_thread_sleeps_and_another_gets_it() -> None:
+    halt, said = Halt(), list[int]()
+    with listening(halt, said.append):
+        signal.raise_signal(signal.SIGTERM)
+        assert halt.soon.wait(5)
+        other = threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+        other.start()
+        assert halt.now.wait(5)  # no handler of Python's runs before this is over
+        other.join()
+    assert said == [1, 2]
+
+
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("I/O operation on closed file")])
 def test_a_terminal_that_is_gone_does_not_make_it_deaf(error: Exception) -> None:
     halt = Halt()
