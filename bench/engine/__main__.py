@@ -1,7 +1,8 @@
-"""B1-B4 on our engine (two workers, journalled), on RQ (two SimpleWorkers) and on Dramatiq (2 x 8).
+"""B1-B4 on our engine (two workers, journalled), on RQ (two SimpleWorkers), on Dramatiq (2 x 8), on Restate.
 
-Peers keep their jobs in a Redis with an append-only file, fsync every second, and no state of workflows. The join of B2:
-RQ's users count by hand; Dramatiq has groups with completion callbacks, and a second row counts by hand there too.
+RQ and Dramatiq keep their jobs in a Redis with an append-only file, fsync every second, and no state of workflows.
+The join of B2: RQ's users count by hand; Dramatiq has groups with completion callbacks, and a second row counts by hand
+there too. Restate (`run` steps, two processes of hypercorn, synced to disk) gathers; restate_node.py says how it is asked.
 
     python -m bench.engine [--only b1] [--small] [--alone]
 
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import redis
 
+from bench.engine.restate_node import Restate, Unavailable, installed, restate
 from engine import workflows
 from engine.model import NewNode, NewWorkflow
 from engine.runtime import Runtime, open_runtime
@@ -281,12 +283,12 @@ def dramatiq(url: str, python: str) -> Iterator[Peer]:
 # -- the run -------------------------------------------------------------------------------------------------------
 
 
-def measured(peer: Ours | Peer, only: str, part: float) -> Figures:
+def measured(peer: Ours | Peer | Restate, only: str, part: float) -> Figures:
     found: Figures = {}
     peer.sequence(20, 5)  # warm
     if only in ("", "b1"):
         found["b1 500 x 5"] = peer.sequence(int(500 * part), 5)
-        if isinstance(peer, Ours):
+        if isinstance(peer, Ours | Restate):
             found["b1 one by one, 16 callers"] = peer.one_by_one(int(500 * part) // 16 * 16, 5, 16)
     if only in ("", "b2"):
         found["b2 50 x 50 + join"] = peer.fan(int(50 * part), 50)
@@ -294,7 +296,7 @@ def measured(peer: Ours | Peer, only: str, part: float) -> Figures:
             found[BY_HAND] = peer.fan(int(50 * part), 50, "counted_fan")  # type: ignore[call-arg]
     if only in ("", "b3"):
         found["b3 chain of 1,000"] = peer.sequence(1, int(1000 * part))
-        if isinstance(peer, Ours):
+        if isinstance(peer, Ours | Restate):
             found["b3 chain of 4,000"] = peer.sequence(1, int(4000 * part))
     if only in ("", "b4"):
         waits = sorted(peer.latency(int(200 * part)))
@@ -306,9 +308,22 @@ def measured(peer: Ours | Peer, only: str, part: float) -> Figures:
     return found
 
 
+def beside_restate(folder: Path, venv: Path, only: str, part: float) -> Figures:
+    """Nothing, and a line that says why, where the node is not to be had."""
+    try:
+        binary, python = installed(venv)
+    except Unavailable as missing:
+        print(f"restate: not measured: {missing}")
+        return {}
+    with restate(folder, binary, python, WORKERS) as peer:
+        return measured(peer, only, part)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--venv", type=Path, default=ROOT / "build/bench-engine", help="where Dramatiq is installed")
+    parser.add_argument(
+        "--venv", type=Path, default=ROOT / "build/bench-engine", help="where Dramatiq and Restate are installed"
+    )
     parser.add_argument("--only", default="", help="b1, b2, b3, b4, http or signals")
     parser.add_argument("--small", action="store_true", help="a fifth of the work")
     parser.add_argument("--alone", action="store_true", help="without peers")
@@ -330,6 +345,7 @@ def main() -> None:
                     results["rq"] = measured(peer, options.only, part)
                 with dramatiq(other.url(1), python) as peer:
                     results["dramatiq"] = measured(peer, options.only, part)
+                results["restate"] = beside_restate(Path(folder), options.venv, options.only, part)
         finally:
             for each in (mongo, server, other):
                 each.stop()
