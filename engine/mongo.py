@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC
 from types import TracebackType
@@ -277,7 +277,9 @@ class Connection:
         repeated = False
         while True:
             try:
-                doc = cast(Doc, self.db.command(body, session=session))
+                # The first try has the driver's own deadline, the others what is left of ours.
+                with pymongo.timeout(limit - time.monotonic()) if repeated else nullcontext():
+                    doc = cast(Doc, self.db.command(body, session=session))
                 if "writeConcernError" not in doc:
                     return Reply(doc, repeated)
                 problem: Exception = StoreDown(f"MongoDB: {doc['writeConcernError'].get('errmsg', 'no majority')}")
