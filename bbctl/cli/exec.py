@@ -90,17 +90,20 @@ def exec_(
         call.show([answers.exec_row(r) for r in rows], lambda: answers.folded(rows), name="host")
     if call.output == "table" and (len(rows) > 1 or (alone and rows[0].status != "ok")):
         screen.err(answers.tally(rows) if len(rows) > 1 else f"{rows[0].status}: {screen.safe(rows[0].error or '')}")
+        left_out = [word for x in exclude or () for word in ("-x", x)]
+        who = [*(target or ()), *left_out, *(word for x in label or () for word in ("-l", x))]
         if not shell and len(call.tail) == 1 and " " in call.tail[0].strip() and any(row.exit == 127 for row in rows):
-            screen.err(
-                f"a program of that name was looked for; a line for the shell wants --shell: {_line(target, call.tail)}"
-            )
+            screen.err(f"a program of that name was looked for; a line for the shell wants --shell: {_line(call, who)}")
     return over(rows, stopped)
 
 
-def _line(target: Sequence[str] | None, tail: Sequence[str]) -> str:
+def _line(call: Call, who: Sequence[str]) -> str:
+    """The same call with --shell, to the same inventory. What the user typed is not looked through for commands of ours."""
     from bbctl.remote.shell import join
+    from bbctl.render import screen
 
-    return f"bbctl exec {join([*(target or ()), '--shell', '--', *tail])}"
+    with screen.commands_for(call.inventory):
+        return screen.typed(f"bbctl exec {join(who)}") + f" --shell -- {join(call.tail)}"
 
 
 def run_on_all(

@@ -164,9 +164,9 @@ def test_a_failing_host_makes_exit_1_and_keeps_its_own_code(desk: Desk) -> None:
 
 
 def test_a_line_for_the_shell_that_was_taken_for_a_program_is_told_how_to_run(desk: Desk) -> None:
-    code, _, err = desk.run("exec", "three", "--", "uname -s; id")
+    code, _, err = desk.run("exec", "three", "-x", "h2", "--", "uname -s; id")
     assert code == 1
-    assert b"bbctl exec three --shell -- 'uname -s; id'" in err
+    assert f"bbctl -i {desk.home}/inventory.yml exec three -x h2 --shell -- 'uname -s; id'".encode() in err
     _, _, err = desk.run("exec", "three", "--", "no-such-program")
     assert b"--shell" not in err
 
