@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -33,10 +35,21 @@ class Site(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
 
+FIRST = 10000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16 * 500
+PORTS = itertools.cycle(random.sample(range(FIRST, FIRST + 500), 500))
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on. Every process of a parallel run has 500 of its own, and none comes twice in a row; all
+    lie below the kernel's ephemeral ports, so that no outgoing connection takes one while its server is away."""
+    for port in itertools.islice(PORTS, 500):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                probe.listen(1)
+                return port
+    raise AssertionError("no free port")
 
 
 def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0, every: float = 0.05) -> Any:

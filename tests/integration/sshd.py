@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import pytest
 
 from bbctl.model import Fleet, Host, Ssh
+from tests.integration.servers import free_port
 
 T = TypeVar("T")
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
@@ -37,12 +38,6 @@ def wait_for(condition: Callable[[], T], what: str, limit: float = 30.0) -> T:
         if time.monotonic() > end:
             pytest.fail(f"waited {limit}s for {what}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def processes(mark: str) -> list[int]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.servers import free_port
 from tests.integration.shop import Shop, finish, shop
-from tests.integration.sshd import free_port, wait_for
+from tests.integration.sshd import wait_for
 
 CONF = """global
   stats socket {socket} mode 600 level admin

@@ -17,7 +17,8 @@ from bbctl.drain import Gate
 from bbctl.errors import Failed
 from bbctl.model import Drain, Ran
 from bbctl.ssh.transport import Transport
-from tests.integration.sshd import Farm, farm, free_port, wait_for
+from tests.integration.servers import free_port
+from tests.integration.sshd import Farm, farm, wait_for
 
 HAPROXY = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
