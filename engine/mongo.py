@@ -112,6 +112,7 @@ class Connection:
         self._offset = 0.0
         self._measured = self._trusted = -1e9
         self._trip = 0.0
+        self._calls = 0  # that wait for an answer now
         self._lost: float | None = None  # since when (monotonic) there is no primary, or none that answers
 
     # -- opening -----------------------------------------------------------------------------------------------
@@ -127,9 +128,11 @@ class Connection:
         patience = min(self._settings.store_timeout, self._patience()) if patience is None else patience
         if not self._lock.acquire(timeout=patience):
             raise StoreDown("MongoDB cannot be reached yet")
+        self._calls += 1
         try:
             self._open(limit)
         finally:
+            self._calls -= 1
             self._lock.release()
 
     def _open(self, limit: float) -> None:
@@ -238,6 +241,15 @@ class Connection:
             return error.message
         return None
 
+    def election(self) -> str | None:
+        """The replica set that has members up and no primary, while a call waits for one; else None. Asks nobody."""
+        client = self._client
+        if client is None or self._calls <= 0:
+            return None
+        seen = client.topology_description
+        up = any(one.is_server_type_known for one in seen.server_descriptions().values())
+        return (seen.replica_set_name or "the replica set") if up and not seen.has_writable_server() else None
+
     def _patience(self) -> float:
         """Seconds a call may take."""
         full = self._settings.store_timeout * 2
@@ -310,6 +322,7 @@ class _Wire:
         self._began = time.monotonic()
 
     def __enter__(self) -> None:
+        self._connection._calls += 1
         if self._connection._lost is not None:
             self._hurry = pymongo.timeout(self._connection._patience())
             self._hurry.__enter__()
@@ -317,6 +330,7 @@ class _Wire:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._connection._calls -= 1
         if self._hurry is not None:
             self._hurry.__exit__(kind, error, trace)
         if error is None:

@@ -62,12 +62,15 @@ def _settings(call: Call) -> Settings:
 @contextmanager
 def runtime(call: Call, *, handlers: Any = None) -> Iterator[Runtime]:
     """The open engine of this command. Whatever it raises comes out as a BbctlError with its exit code."""
+    from bbctl.cli.patience import while_electing
+    from engine.mongo import RIDE
     from engine.runtime import open_runtime
 
     with translated():
         opened = open_runtime(engine_settings(call), handlers=handlers)
         try:
-            yield opened
+            with while_electing(call, opened.store.election, RIDE):
+                yield opened
         finally:
             opened.close()
 

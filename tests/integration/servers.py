@@ -182,9 +182,9 @@ class Mongo:
 
     def primary(self) -> int:
         """Which of the nodes that run is the primary; waits until there is one."""
-        return int(wait_for("a primary", lambda: [str(i) for i in range(len(self.ports)) if self._leads(i)])[0])
+        return int(wait_for("a primary", lambda: [str(i) for i in range(len(self.ports)) if self.leads(i)])[0])
 
-    def _leads(self, index: int) -> bool:
+    def leads(self, index: int) -> bool:
         if self.nodes[index].child is None:
             return False
         with self._direct(self.ports[index]) as client:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,9 @@ from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.api_server import Answer, Engine, engine
 from tests.integration.engine_kit import at_rest, outcomes, shape, unrest
-from tests.integration.servers import Mongo, Process, Redis, free_port, wait_for
+from tests.integration.servers import Mongo, Process, Redis, free_port, tidy_environment, wait_for
 
+BBCTL = Path(sys.executable).with_name("bbctl")
 DEADLINE = 30.0  # the API's own for an answer
 CHILDREN = [
     {"name": "first", "mode": "blocking"},
@@ -301,6 +305,60 @@ def test_elections_and_a_lost_majority_take_no_host_out_of_its_vip(
         assert (seen[name]["chkdown"], seen[name]["chkfail"]) == ("0", "0"), name
         assert int(seen[name]["stot"]) > 0
     assert all(answer.json["errorClass"] for answer in town.refused), "the answers are ours, none the VIP's own"
+
+
+@contextmanager
+def no_primary(town: Town) -> Iterator[None]:
+    """Only one node is up, and it knows that it leads nobody; afterwards all are, and one leads."""
+    primary = town.mongo.primary()
+    gone = [node for index, node in enumerate(town.mongo.nodes) if index != primary]
+    for node in gone:
+        node.kill()
+    try:
+        wait_for("no primary", lambda: not town.mongo.leads(primary))
+        yield
+    finally:
+        for node in gone:
+            node.start()
+        town.mongo.primary()
+
+
+def all_of(terminal: int) -> bytes:
+    """What is written to a terminal until nobody holds it any more."""
+    said = b""
+    with suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            said += piece
+    os.close(terminal)
+    return said
+
+
+def test_a_person_at_a_terminal_is_told_that_a_command_waits_for_an_election_and_a_script_is_not(
+    town: Town, tmp_path: Path
+) -> None:
+    """What was said is gone when the wait is over; whether the primary comes in time is this machine's affair."""
+    waiting = b"no primary in rs0: waiting for an election, at most 12 s"
+    environ = {"BBCTL_HOME": str(tmp_path), "BBCTL_MONGO_URL": town.mongo.url("town"), "BBCTL_INVENTORY": "none"}
+
+    def start(*more: str, stderr: int) -> subprocess.Popen[bytes]:
+        words = [str(BBCTL), "wf", "list", "--limit", "1", *more]
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, env=tidy_environment() | environ
+        )
+
+    (told, terminal), (silent, other), (piped, pipe) = os.openpty(), os.openpty(), os.pipe()
+    with no_primary(town):
+        running = [start(stderr=terminal), start("-o", "json", stderr=other), start(stderr=pipe)]
+        for end in (terminal, other, pipe):
+            os.close(end)
+        said = b""
+        while waiting not in said:
+            said += os.read(told, 4096)
+    said += all_of(told)
+    assert said.partition(waiting)[2].startswith(b"\r\x1b[K")
+    assert waiting not in all_of(silent)
+    assert waiting not in all_of(piped)
+    assert {one.wait(60) for one in running} <= {0, 4}
 
 
 # -- the majority --------------------------------------------------------------------------------------------------
