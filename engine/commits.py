@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.change import Change, committed, inserted, spills
+from engine.flight import Landed
 from engine.hand import Hand, Held
 from engine.model import Node
 
@@ -14,12 +15,14 @@ KEPT = 256
 
 @dataclass
 class Op:
-    """One change of a round. `kid_of`: the holder whose child it is; `fly`: what goes into the pool once it is committed."""
+    """One change of a round. `kid_of`: the holder whose child it is; `fly`: what goes into the pool once it is committed;
+    `landed`: what came back from there and made it."""
 
     change: Change
     held: Held | None = None
     kid_of: Held | None = None
     fly: str | None = None
+    landed: Landed | None = None
 
 
 class Commits:
@@ -74,10 +77,11 @@ class Commits:
             return
         assert op.held is not None
         fresh = self._hand.rt.store.node(op.change.id)
-        if fresh is None or fresh.rev != op.held.node.rev:
+        if fresh is None or not self._hand.keep(op.held, fresh):
             self._hand.held.pop(op.change.id, None)
-        else:  # somebody had it look again
-            op.held.node, op.held.kids, op.held.whole = fresh, None, False
+        elif op.landed is not None:  # somebody changed it and left it to us: its answer counts for it as it is now
+            op.held.flying = True
+            self._hand.flights.again([op.landed])
 
     def _won(self, op: Op) -> None:
         node = committed(op.change)

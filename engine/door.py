@@ -35,7 +35,7 @@ def act(rt: Runtime, id: str, event: Event, *, check: Callable[[Node | None], No
         if event(after, ctx) is False:
             return node
         _heard(rt, node, after, ctx)
-        change = Change(node, events.settle(after, ctx))
+        change = Change(node, events.settle_beside(node, after, ctx))
         if commit(rt, change):
             finish(rt, after, ctx)
             return after

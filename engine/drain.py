@@ -340,7 +340,10 @@ class Drain:
         if not landed:
             return []
         try:
-            revs = self.rt.store.revs([one.id for one in landed])
+            seen = self.rt.store.standing([one.id for one in landed])
+            self.hand.keep_up(seen)
+            landed = [self.hand.as_held(one) for one in landed]
+            revs = {id: standing.rev for id, standing in seen.items()}
             overtaken = [one for one in landed if revs.get(one.id) != one.rev]
             self._answered_late([one for one in overtaken if one.what == "post"])
             for one in overtaken:
@@ -382,7 +385,7 @@ class Drain:
         else:
             events.notify_failed(after, ctx)
         op = self._keep(held, after, ctx)
-        return Op(Change(op.change.before, op.change.after, tuple(children)), held=held)
+        return Op(Change(op.change.before, op.change.after, tuple(children)), held=held, landed=one)
 
     # -- leaving ---------------------------------------------------------------------------------------------------
 

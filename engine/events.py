@@ -103,6 +103,15 @@ def settle(node: Node, ctx: Context) -> Node:
     return node
 
 
+def settle_beside(before: Node, node: Node, ctx: Context) -> Node:
+    """Ends an event of somebody who does not hold the node. A post that a worker has under way stays with that worker:
+    let go, it would be sent again while its client works on it."""
+    if before.by and (before.due or 0) > ctx.now and "post" in (before.do or {}) and "post" in (node.do or {}):
+        node.rev, node.changed = ctx.token, ctx.now
+        return node
+    return settle(node, ctx)
+
+
 def hold(node: Node, ctx: Context, worker: str, lease: int) -> Node:
     """Ends an event inside a claim: a new token, the claim goes on for `lease` ms."""
     node.rev, node.changed = ctx.token, ctx.now
@@ -291,6 +300,7 @@ def reset(node: Node, ctx: Context) -> None:
 
 
 def deactivate_earlier(node: Node, ctx: Context) -> None:
+    delivered(node, ctx)
     owe(node, "clear")
 
 

@@ -28,10 +28,11 @@ FAILED = [states.SERVER_LETTER[status] for status in ("retrying", "retries_exhau
 
 @dataclass(frozen=True)
 class Landed:
-    """`rev` is the node's as it was sent off: a result for another one counts no more."""
+    """`rev` is the node's as it was sent off, and `since` when it was claimed: a result of another claim counts no more."""
 
     id: str
     rev: str
+    since: int | None
     attempt: int
     what: str
     result: Answer | Outcome
@@ -107,7 +108,7 @@ class Flights:
             result = Answer(None, f"{type(error).__name__}: {error}")
             if what == "call":
                 result = Outcome(error=events.text({"error": task.described(error)}))
-        self._results.put(Landed(node._id, node.rev, node.attempt, what, result))
+        self._results.put(Landed(node._id, node.rev, node.since, node.attempt, what, result))
 
     def _is_local(self, node: Node) -> bool:
         client = self._rt.client(node.client)

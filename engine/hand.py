@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from engine import events
-from engine.flight import Flights
+from engine.flight import Flights, Landed
 from engine.ids import token
 from engine.leases import Leases
 from engine.model import Node
 from engine.runtime import Runtime
+from engine.searches import Standing
 
 CAREFUL = 2
 """Claims without a commit after which a node runs alone, lest it take others down with it."""
@@ -127,12 +128,37 @@ class Hand:
         seen = self.rt.store.standing(ids)
         for id in list(self.roots):
             if id in seen:
-                self.roots[id].paused = seen[id][1]
+                self.roots[id].paused = seen[id].paused
+        self.keep_up(seen)
         for id, held in list(self.held.items()):
-            if id not in seen or seen[id][0] != held.node.rev:
+            if id not in seen or seen[id].rev != held.node.rev:
                 del self.held[id]
-            elif any(kid._id in seen and seen[kid._id][0] != kid.rev for kid in _next(held)):
+            elif any(kid._id in seen and seen[kid._id].rev != kid.rev for kid in _next(held)):
                 held.kids, held.whole = None, False
+
+    def keep_up(self, seen: dict[str, Standing]) -> None:
+        """What somebody has changed and left to us (events.settle_beside) is held as it is now; `seen` is brought up to it."""
+        moved = [
+            id
+            for id, held in self.held.items()
+            if id in seen and seen[id].rev != held.node.rev and seen[id].claim == (held.node.by, held.node.since)
+        ]
+        for id, node in (self.rt.store.by_ids(moved) if moved else {}).items():
+            self.keep(self.held[id], node)
+            seen[id] = Standing(node.rev, node.paused, (node.by, node.since))
+
+    def keep(self, held: Held, fresh: Node) -> bool:
+        """Goes on from `fresh`, if the claim is still the one that we hold."""
+        if (fresh.by, fresh.since) != (held.node.by, held.node.since):
+            return False
+        held.node, held.kids, held.whole = fresh, None, False
+        return True
+
+    def as_held(self, one: Landed) -> Landed:
+        """The same for the `rev` that its node has now, where somebody changed that and left it to us."""
+        held = self.held.get(one.id)
+        ours = held is not None and held.flying and (held.node.since, held.node.attempt) == (one.since, one.attempt)
+        return replace(one, rev=held.node.rev) if held is not None and ours else one
 
     def read_roots(self) -> None:
         wanted = {h.node.wf for h in self.held.values()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import ASCENDING, DESCENDING
 
@@ -31,6 +31,14 @@ class Kids:
 
     nodes: list[Node]
     more: bool
+
+
+class Standing(NamedTuple):
+    """What a worker must know of a node it has read before. `claim`: who holds it, and since when."""
+
+    rev: str
+    paused: dict[str, Any] | None
+    claim: tuple[str | None, int | None]
 
 
 def among(ids: Iterable[str]) -> Doc:
@@ -71,11 +79,10 @@ class Searches(Connection):
             found = fetched(self._local, among(ids), {"rev": 1})
         return {doc["_id"]: doc["rev"] for doc in found}
 
-    def standing(self, ids: Iterable[str]) -> dict[str, tuple[str, dict[str, Any] | None]]:
-        """{id: (rev, paused)}"""
+    def standing(self, ids: Iterable[str]) -> dict[str, Standing]:
         with self._wire():
-            found = fetched(self._local, among(ids), {"rev": 1, "paused": 1})
-        return {doc["_id"]: (doc["rev"], doc.get("paused")) for doc in found}
+            found = fetched(self._local, among(ids), {"rev": 1, "paused": 1, "by": 1, "since": 1})
+        return {doc["_id"]: Standing(doc["rev"], doc.get("paused"), (doc.get("by"), doc.get("since"))) for doc in found}
 
     def kids(self, parents: Sequence[tuple[Node, int]]) -> dict[str, Kids]:
         """For (parent, wanted): its children that block or are ready. A parent the limit cut off is missing.
