@@ -187,6 +187,7 @@ class App:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
             client = self.gate.admit(route.auth, headers)
+            _plain_body(body, headers)
             values = read_request(
                 query=scope["query_string"], body=body, content_type=headers.get(b"content-type", "").lower()
             )
@@ -217,6 +218,13 @@ def _segments(raw_path: bytes) -> list[str]:
     return [unquote_to_bytes(part).decode("utf-8") for part in raw_path.strip(b"/").split(b"/")]
 
 
+def _plain_body(body: bytes, headers: dict[bytes, str]) -> None:
+    """BadRequest where the body is compressed."""
+    coding = headers.get(b"content-encoding", "identity").strip().lower()
+    if body and coding != "identity":
+        raise BadRequest("Content-Encoding", f"Content-Encoding {coding[:40]} is not read here: send the body as it is")
+
+
 def _key(headers: dict[bytes, str]) -> str | None:
     key = headers.get(b"idempotency-key")
     if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
@@ -243,7 +251,7 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's, with limits on the head of a request: its size and the time it may take."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._in_head, self._head_size, self._line = True, 0, b""
+        self._in_head, self._head_size, self._line, self._deaf = True, 0, b"", False
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._too_slow)
         super().connection_made(transport)
 
@@ -252,6 +260,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         if self._in_head:
             self._line = data[:HEAD_LIMIT] if self._head_size == 0 else self._line
             self._head_size += len(data)
@@ -291,6 +301,12 @@ class Protocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, status: bytes, message: str, kind: str = "Backbeat::BadRequest") -> None:
+        """Answers what cannot be read, and closes. Where whole requests before it wait for their answers they get them
+        first, and it gets none: ours would be taken for theirs."""
+        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+            self.cycle.keep_alive, self._deaf = False, True
+            self._stop_timer()
+            return
         body = _json({"errorClass": kind, "message": message})
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % (status, len(body))
         tid = secrets.token_hex(16).encode()

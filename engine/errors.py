@@ -20,12 +20,13 @@ class EngineError(Exception):
 
 
 class NotFound(EngineError):
-    """No such thing, or not yours: the same answer for both. `what` is Workflow, Node or User; `id` as asked for."""
+    """No such thing, or not yours: the same answer for both. `what` is Workflow, Node or User; `id` as asked for, of
+    which a long one is not said again whole."""
 
     code = "not-found"
 
     def __init__(self, what: str, id: str) -> None:
-        super().__init__(f"Couldn't find {what} with 'id'={id}")
+        super().__init__(f"Couldn't find {what} with 'id'={id if len(id) <= 200 else id[:199] + '…'}")
         self.what = what
         self.id = id
 

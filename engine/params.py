@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,16 +52,20 @@ def _refuse_constant(text: str) -> Any:
 
 
 def read_json(raw: bytes, field: str = "body") -> Any:
-    """The value of a JSON text. Refused: text that is no UTF-8 or no JSON, NaN and infinities, lone surrogates (they
-    cannot be stored), and anything nested deeper than `MAX_DEPTH`."""
+    """The value of a JSON text; a byte order mark before it is passed over. Refused: text that is no UTF-8 or no JSON,
+    NaN and infinities, whole numbers of thousands of digits, lone surrogates (they cannot be stored), and anything
+    nested deeper than `MAX_DEPTH`."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_float=_finite, parse_constant=_refuse_constant)
+        value = json.loads(raw.decode("utf-8-sig"), parse_float=_finite, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise BadRequest(field, f"The {field} is not UTF-8 (byte {error.start})") from None
     except RecursionError:
         raise BadRequest(field, f"The {field} is nested deeper than {MAX_DEPTH} levels") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise BadRequest(field, f"The {field} is not JSON: {error}") from None
+    except ValueError:
+        digits = sys.get_int_max_str_digits()
+        raise BadRequest(field, f"The {field} holds a number of more than {digits} digits") from None
     if len(_NESTING.findall(raw)) > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise BadRequest(field, f"The {field} is nested deeper than {MAX_DEPTH} levels")
     if rb"\ud" in raw or rb"\uD" in raw:

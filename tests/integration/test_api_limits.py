@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import socket
 import uuid
 from collections.abc import Iterator
@@ -152,6 +154,36 @@ def test_what_is_not_http_is_400_and_the_connection_closes(api: Engine, head: by
         while piece := connection.recv(65536):
             got += piece
     assert got.startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_follows_a_request_and_is_not_http_does_not_take_the_place_of_its_answer(api: Engine) -> None:
+    client, token = api.clients[0]
+    body = '{"name": "æøå", "subject": "ß"}'
+    head = f"POST /workflows HTTP/1.1\r\nHost: x\r\nClient-Id: {client}\r\nAuthorization: Token token={token}\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"  # as one who counts characters does: four bytes too few
+    for before in ("", "GET /heartbeat.txt HTTP/1.1\r\nHost: x\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+            connection.sendall((before + head + body).encode())
+            got = b""
+            while piece := connection.recv(65536):
+                got += piece
+        statuses = re.findall(rb"HTTP/1.1 (\d+)", got)
+        assert statuses == [b"200", b"400"][not before :], got
+        assert b"The body is not JSON" in got
+
+
+def test_a_compressed_body_is_refused_by_name(api: Engine) -> None:
+    packed = gzip.compress(b'{"name": "w"}')
+    answer = api.call("POST", "/workflows", raw=packed, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, answer.json["message"]) == (
+        400, "Content-Encoding gzip is not read here: send the body as it is",
+    )  # fmt: skip
+
+
+def test_a_long_subject_that_is_not_found_is_not_said_again_whole(api: Engine) -> None:
+    answer = api.call("GET", "/workflows?name=w&decider=D&subject=" + "a" * 50_000)
+    assert answer.status == 404
+    assert len(answer.body) < 400
 
 
 @pytest.mark.parametrize("value", [{"$ne": None}, ["x"], True, 1.5])

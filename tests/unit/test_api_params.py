@@ -64,6 +64,12 @@ def test_what_cannot_be_kept_is_refused(text: bytes) -> None:
         read_json(text)
 
 
+def test_a_byte_order_mark_is_passed_over_and_a_number_without_end_is_named_in_our_words() -> None:
+    assert read_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    with pytest.raises(BadRequest, match=r"^The body holds a number of more than \d+ digits$"):
+        read_json(b"[" + b"9" * 5000 + b"]")
+
+
 def test_a_surrogate_pair_is_one_character() -> None:
     assert read_json(b'"\\ud83d\\ude00"') == "\U0001f600"
 
