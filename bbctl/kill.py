@@ -103,7 +103,7 @@ def _by_pid(
     fields = stat.rpartition(") ")[2].split()
     if not fields:
         return Aim(host=host, pid=pid, outcome="gone")
-    if fields[0] in "ZX":
+    if fields[0] in "ZX" and int(fields[17]) <= 1:
         return Aim(host=host, pid=pid, outcome="zombie", error=_parent(fields[1]))
     proc = next((p for p in listed.procs if p.pid == pid), None)
     for own in asked:
@@ -197,14 +197,14 @@ def _act(
             if signal not in ENDS:
                 return done
             limit = KILLED if signal == "KILL" else own.stop_timeout
-            return _wait(transport.open(host), proc, limit, done)
+            return _wait(transport.open(host), proc, signal, limit, done)
         case "changed":
             return replace(done, outcome="refused", error=f"{sent.detail}: nothing was signalled")
     why = sent.detail or ran.error or "the host did not say whether it was sent"
     return replace(done, outcome="refused" if sent.outcome == "denied" else "failed", error=why)
 
 
-def _wait(session: Session, proc: Proc, seconds: float, done: Killed) -> Killed:
+def _wait(session: Session, proc: Proc, signal: str, seconds: float, done: Killed) -> Killed:
     """Wait for the end: ended, zombie (its parent does not take note of it) or alive."""
     end = time.monotonic() + seconds
     reaped_by: float | None = None
@@ -223,8 +223,11 @@ def _wait(session: Session, proc: Proc, seconds: float, done: Killed) -> Killed:
                 return replace(done, outcome="zombie", error=_parent(said.detail))
             time.sleep(0.2)
         elif now >= end:
-            error, next = f"still there after {seconds:.0f}s", f"bbctl kill {done.aim.host.short} --pid {proc.pid} -9"
-            return replace(done, outcome="alive", error=error, next=next)
+            error, short = f"{signal} was sent, and it is still there after {seconds:.0f}s", done.aim.host.short
+            why = process.asleep(proc, said.detail)
+            look = why is not None or signal == "KILL"
+            next = process.look_at(short, proc.pid) if look else f"bbctl kill {short} --pid {proc.pid} -9"
+            return replace(done, outcome="alive", error=f"{error}; {why}" if why else error, next=next)
 
 
 def _parent(pid: str) -> str:

@@ -174,6 +174,7 @@ class Ran:
     signal: str | None = None
     cut: int = 0  # bytes of output dropped because `keep` was reached
     next: str | None = None  # what a login that failed says to type
+    begun: bool = True  # False: logged in, and the login shell ended before it ran the command
 
     @property
     def ok(self) -> bool:
@@ -182,7 +183,7 @@ class Ran:
     @property
     def unanswered(self) -> bool:
         """No login, or a connection that broke: whether it was run, and how it ended, is not known."""
-        return self.exit is None and self.signal is None and self.status in ("failed", "unreachable")
+        return self.begun and self.exit is None and self.signal is None and self.status in ("failed", "unreachable")
 
     @property
     def out(self) -> str:
@@ -197,7 +198,7 @@ class Ran:
 class Proc:
     """Who a process is. (`pid`, `ticks`, `boot`) names it once and for all: ticks since boot at its start. `started` is as
     exact as two clocks allow, so it differs by milliseconds from look to look; `born`, as `ps` tells it, is exact to a
-    second and never differs."""
+    second and never differs. `ended`: none of its threads lives, only its parent has not taken note of it."""
 
     pid: int
     ticks: int
@@ -205,7 +206,7 @@ class Proc:
     user: str
     command: str
     ppid: int = 0
-    state: str = "S"
+    ended: bool = False
     age: float = 0.0
     boot: str = ""
     born: float | None = None

@@ -36,11 +36,18 @@ uids=
 for user in {users}; do
   if uid=$(id -u -- "$user" 2>/dev/null); then uids="$uids $uid"; printf 'user %s %s\n' "$uid" "$user"; fi
 done
-ps -e -o pid= -o ppid= -o euid= | {{
+ps -e -o pid= -o ppid= -o euid= -o state= -o nlwp= | {{
   set --
-  while read -r pid parent uid; do
+  while read -r pid parent uid state threads; do
     printf 'p %s %s %s\n' "$pid" "$parent" "$uid"
-    case "$uids " in *" $uid "*) set -- "$@" "/proc/$pid/stat" "/proc/$pid/cmdline";; esac
+    case "$uids " in *" $uid "*) ;; *) continue;; esac
+    line=/proc/$pid/cmdline
+    if [ "$state" = Z ] && [ "$threads" -gt 1 ]; then  # its first thread has ended; another may tell
+      for line in "/proc/$pid/task/"*/cmdline; do
+        [ -z "$(head -c 1 -- "$line" 2>/dev/null)" ] || break
+      done
+    fi
+    set -- "$@" "/proc/$pid/stat" "$line"
   done
   echo .
   [ $# -eq 0 ] || head -v -c {keep} -- "$@" 2>/dev/null
@@ -84,7 +91,7 @@ class Listing:
         return above
 
 
-_FILE = re.compile(rb"(?:^|\n)==> /proc/(\d+)/(stat|cmdline) <==\n")
+_FILE = re.compile(rb"(?:^|\n)==> /proc/(\d+)/(?:task/\d+/)?(stat|cmdline) <==\n")
 
 
 def understand(output: bytes) -> Listing:
@@ -125,12 +132,13 @@ def _proc(pid: int, files: Mapping[bytes, bytes], listed: Listing, up: float, us
     fields = files.get(b"stat", b"").rpartition(b") ")[2].split()
     if len(fields) < 20 or b"cmdline" not in files:
         return None
+    ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
     begun = int(fields[19]) / TICKS
     age = up - begun
     return Proc(
         pid=pid,
         ppid=listed.parents.get(pid, 0),
-        state=fields[0].decode("ascii", "replace"),
+        ended=ended,
         ticks=int(fields[19]),
         started=listed.now - age,
         age=max(0.0, age),
@@ -169,7 +177,7 @@ def choose(listed: Listing, process: Process, pidfile: str | None = None) -> Fou
     `pidfile` is what the pid file said (None: the service names none). It must then name the one that matches.
     """
     pattern = re.compile(process.match, re.IGNORECASE)
-    matching = [p for p in listed.procs if p.user == process.user and p.state not in "ZX" and pattern.search(p.command)]
+    matching = [p for p in listed.procs if p.user == process.user and not p.ended and pattern.search(p.command)]
     pids = {p.pid for p in matching}
     tops = tuple(p for p in matching if not pids.intersection(listed.ancestors(p.pid)))
     if len(tops) > 1:
@@ -190,7 +198,8 @@ def describe(procs: Sequence[Proc]) -> str:
 # -- signalling ------------------------------------------------------------------------------------------------
 
 # What must agree right before the signal. $1 pid, $2 boot id, $3 ticks, $4 user, $5 fingerprint of the command line.
-# Exit 0: it is the one. 3: gone. 4: another. 5: a zombie (its parent is printed).
+# Exit 0: it is the one. 3: gone. 4: another. 5: a zombie (its parent is printed). A process that is ending has no command
+# line any more, and may stay so for long: its other threads, or the files that it closes, wait for a disk.
 _CHECK = r"""
 read -r boot < /proc/sys/kernel/random/boot_id
 [ "$boot" = "$2" ] || { echo "the host was booted since"; exit 4; }
@@ -200,13 +209,15 @@ pid=$1 ticks=$3 user=$4 print=$5
 set -f
 set -- $rest
 [ "${20}" = "$ticks" ] || { echo "pid $pid was given to a process started at another time"; exit 4; }
-case $1 in Z|X) echo "$2"; exit 5;; esac
+case $1 in Z|X) [ "${18}" -gt 1 ] || { echo "$2"; exit 5; };; esac
+exiting=$(($7 & 4))
 uid=
 while read -r word real effective more; do
   if [ "$word" = Uid: ]; then uid=$effective; fi
 done 2>/dev/null < "/proc/$pid/status" || exit 3
 [ -n "$uid" ] || exit 3
 [ "$uid" = "$(id -u -- "$user")" ] || { echo "pid $pid now runs as uid $uid"; exit 4; }
+[ $exiting -eq 0 ] || exit 0
 now=$(head -c KEEP -- "/proc/$pid/cmdline" 2>/dev/null | tr -cd '\41-\176' | sha256sum)
 [ "${now%% *}" = "$print" ] || { echo "pid $pid now runs another command"; exit 4; }
 """.replace("KEEP", str(KEEP))
@@ -346,14 +357,37 @@ while :; do
   tenths=$((tenths - 2))
   sleep 0.2
 done
+if [ $code -eq 0 ]; then
+  said=$(cat /proc/"$1"/task/*/stat 2>/dev/null | while read -r stat; do
+    case ${{stat##*") "}} in D\ *) echo "D $(cat "/proc/$1/task/${{stat%% *}}/wchan" 2>/dev/null)"; break;; esac
+  done)
+fi
 printf 'signal %s wait %s\n' "$code" "$said"
 """
 
 
 def wait_gone(proc: Proc, seconds: float) -> str:
     """Shell text that waits until the process is gone, at most `seconds`; answers like `signal`: sent means it still
-    lives. A zombie is told at once."""
+    lives, and its `detail` is then for `asleep`. A zombie is told at once."""
     return _WAIT.format(who=_who(proc), check=quote(_CHECK), tenths=max(0, round(seconds * 10)))
+
+
+def asleep(proc: Proc, detail: str) -> str | None:
+    """Why a process outlives even KILL, for a person, out of what `wait_gone` said of one that still lives; None where none
+    of its threads sleeps uninterruptibly."""
+    state, _, where = detail.partition(" ")
+    if state != "D":
+        return None
+    call = "" if where in ("", "0") else f", in {where}"
+    return (
+        f"process {proc.pid} is in uninterruptible sleep (state D{call}): no signal ends it, nor does KILL, until the disk or "
+        "file server that it waits for answers, or the host is booted"
+    )
+
+
+def look_at(host: str, pid: int) -> str:
+    """The command that shows what each thread of a process waits for."""
+    return f"bbctl exec {host} -- ps -L -o pid,lwp,state,wchan:32,comm -p {pid}"
 
 
 def _who(proc: Proc) -> str:

@@ -101,9 +101,7 @@ class Watch:
         found = process.choose(listed, self.service.process, pidfile)
         if "log" in said:
             self._remember(logs.understand(said["log"]), said.get("zone", b"").decode().strip(), listed.now)
-        proc, ambiguous = found.proc, found.ambiguous
-        if ambiguous and len(found.candidates) == 1 and identity(found.candidates[0]) in self.proven:
-            proc, ambiguous = found.candidates[0], None  # only its pid file is gone: its stop script took it away
+        proc, ambiguous = self._still(found, listed)
         verdict = hang.NOTHING
         if proc is not None:
             verdict = hang.judge(
@@ -120,6 +118,16 @@ class Watch:
             now=listed.now,
             dated=any(line.latest is not None for line in self._lines),
         )
+
+    def _still(self, found: process.Found, listed: process.Listing) -> tuple[Proc | None, str | None]:
+        """The service's process, and why none can be named. One that was proven before is known again though its pid file
+        is gone, which its stop script took away, or its command line, which it loses before its end."""
+        if found.ambiguous and len(found.candidates) == 1 and identity(found.candidates[0]) in self.proven:
+            return found.candidates[0], None
+        if found.proc is None and not found.ambiguous:
+            ending = (p for p in listed.procs if not p.ended and not p.command and identity(p) in self.proven)
+            return next(ending, None), None
+        return found.proc, found.ambiguous
 
     def _steady(self, listed: process.Listing) -> float:
         """Now by the host's clock, but for a leap of it: time that did not pass proves no hang."""
