@@ -55,7 +55,7 @@ def houses(mongo_url: str, handlers: Registry) -> Iterator[Build]:
     closing: list[Callable[[], object]] = []
 
     def made(answer: Callable[[Post], int] = lambda post: 200, **more: object) -> House:
-        settings = Settings(mongo_url=mongo_url, lease=1.0, period=0.05, **more)  # type: ignore[arg-type]
+        settings = Settings(mongo_url=mongo_url, **{"lease": 1.0, "period": 0.05, **more})  # type: ignore[arg-type]
         rt = open_runtime(settings, handlers=handlers)
         context = stub_client(answer)
         stub = context.__enter__()
