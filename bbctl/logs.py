@@ -112,7 +112,7 @@ def read(
     until = time.monotonic() + limit
     while True:
         ran = reader.run(session, _text(where, wanted, start), until)
-        if not (wanted.follow and ran.status == "failed" and ran.exit is None and ran.signal is None):
+        if not (wanted.follow and ran.status == "failed" and ran.unanswered):
             break
         try:
             back = reader.come_back(transport, until, ran.error or "")

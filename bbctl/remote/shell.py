@@ -78,6 +78,12 @@ def guarded(text: str, seconds: float) -> str:
     )
 
 
+def announced(text: str, mark: str) -> str:
+    """`text`, its beginning told by `mark` on stdout: what came before is what the login shell says of itself, and where no
+    mark comes that shell never ran it. The login shell itself says it, so it must be a word that needs no quotes."""
+    return f"printf %s {mark};{text}"
+
+
 def encoded(text: str) -> bytes:
     """What goes over the wire. Raises UsageError where it is too long for a host or holds a NUL."""
     data = text.encode("utf-8", "surrogateescape")

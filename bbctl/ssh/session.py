@@ -5,6 +5,7 @@ A command ends by itself, by its deadline, by a cancel, or with the connection. 
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ class Session:
         self._opening = threading.Lock()
         self._lock = threading.Lock()
         self._busy = 0
+        self._mark = secrets.token_hex(8)
 
     @property
     def alive(self) -> bool:
@@ -82,8 +84,10 @@ class Session:
         began = self._now()
         deadline = began + timeout
         cancel = self._stopped if cancel is None else cancel
-        text = shell.encoded(shell.guarded(command, timeout + ENDING) if guard else command)
-        kept = _Kept(keep, on_output)
+        whole = shell.guarded(command, timeout + ENDING) if guard else command
+        text = shell.encoded(shell.announced(whole, self._mark))
+        border = _Border(self._mark)
+        kept = _Kept(keep, on_output, border)
         try:
             with self._channel(deadline) as channel:
                 wake = _Wake.on(channel)
@@ -91,7 +95,7 @@ class Session:
                 end = self._follow(channel, wake, kept, deadline, b"" if guard else stdin, guard, cancel)
                 gone = end not in ("timeout", "interrupted") or not guard or self._stop(channel, wake)
                 signal = self._transport.signals.pop(channel.get_id(), None)
-                told = _told(end, channel.exit_status, signal, timeout, self.alive)
+                told = _told(end, channel.exit_status, signal, timeout, self.alive, border)
                 if not gone:
                     told["error"] += "; the host does not answer, its guard ends the command there"
         except TimeoutError:
@@ -238,7 +242,7 @@ class Session:
         with suppress(OSError):
             channel.settimeout(LOOK)
             channel.send(b"k\n")
-        dropped = _Kept(0, None)
+        dropped = _Kept(0, None, None)
         while not channel.closed and self._now() < until:
             wake.rearm()
             if not dropped.take(channel):
@@ -264,14 +268,38 @@ class _Wake(threading.Event):
         super().clear()
 
 
-class _Kept:
-    """The output of one command: at most `keep` bytes in memory, all of it to `on_output`."""
+class _Border:
+    """Where the command's own stdout begins: behind the mark. What a login shell prints before it (a greeting in a .bashrc)
+    is passed over; its last line is remembered for the case that nothing else comes."""
 
-    def __init__(self, keep: int, on_output: OnOutput | None) -> None:
+    def __init__(self, mark: str) -> None:
+        self._mark = mark.encode()
+        self._said = b""
+        self.crossed = False
+
+    def past(self, data: bytes) -> bytes:
+        """Of what came on stdout, what is behind the border."""
+        if self.crossed:
+            return data
+        before, mark, behind = (self._said + data).partition(self._mark)
+        self._said, self.crossed = before[-1000:], bool(mark)
+        return behind
+
+    @property
+    def last_words(self) -> str:
+        lines = self._said.decode("utf-8", "replace").strip().splitlines()
+        return f": {lines[-1].strip()[:200]}" if lines else ""
+
+
+class _Kept:
+    """The output of one command: at most `keep` bytes in memory, all of it to `on_output`. Without a `border` all is its own."""
+
+    def __init__(self, keep: int, on_output: OnOutput | None, border: _Border | None) -> None:
         self._room = keep
         self._cut = 0
         self._out, self._err = BytesIO(), BytesIO()
         self._on_output = on_output
+        self._border = border
 
     def take(self, channel: paramiko.Channel) -> bool:
         """Read what is there, on both streams. Whether there was anything."""
@@ -283,16 +311,19 @@ class _Kept:
         return moved
 
     def _add(self, name: Literal["out", "err"], data: bytes) -> bool:
+        came = bool(data)
+        if name == "out" and self._border:
+            data = self._border.past(data)
         kept = data[: self._room]
         (self._out if name == "out" else self._err).write(kept)
         self._room -= len(kept)
         self._cut += len(data) - len(kept)
-        if self._on_output:
+        if self._on_output and data:
             try:
                 self._on_output(name, data)
             except OSError as error:  # a full disk here is not a lost connection there
                 raise Failed(f"the output could not be kept: {error}") from error
-        return bool(data)
+        return came
 
     def ran(self, host: str, seconds: float, told: dict[str, Any]) -> Ran:
         out, err = self._out.getvalue(), self._err.getvalue()
@@ -308,16 +339,22 @@ def _fed(channel: paramiko.Channel, waiting: memoryview) -> memoryview:
     return waiting
 
 
-def _told(end: End, code: int, signal: str | None, timeout: float, alive: bool) -> dict[str, Any]:
+def _told(
+    end: End, code: int, signal: str | None, timeout: float, alive: bool, border: _Border
+) -> dict[str, Any]:  # fmt: skip
     """What to say of a command's end. `code` is -1 where the host gave none."""
     if end == "timeout":
-        return {"status": "timeout", "error": f"no end within {timeout:.3g}s"}
+        unbegun = "" if border.crossed else f": the login shell had not begun the command{border.last_words}"
+        return {"status": "timeout", "error": f"no end within {timeout:.3g}s{unbegun}"}
     if end == "interrupted":
         return {"status": "interrupted", "error": "interrupted"}
     if end == "lost":
         return {"status": "failed", "error": f"connection lost: the host has said nothing for {DEAD_PEER:.3g}s"}
     if signal is not None:
         return {"status": "failed", "signal": signal, "error": f"killed by {signal}"}
+    if code >= 0 and not border.crossed:
+        unrun = f"the login shell ended (exit {code}) and did not run the command{border.last_words}"
+        return {"status": "failed", "begun": False, "error": unrun}
     if code < 0:
         lost = "the host ended it without an exit code" if alive else "connection lost: closed before the command's end"
         return {"status": "failed", "error": lost}

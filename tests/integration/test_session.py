@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -324,3 +326,51 @@ def test_a_server_that_forbids_tunnels_says_so(hosts: Farm, tmp_path: Path) -> N
     host: Host = hosts.host("strict", address=address, known_hosts=known)
     with Transport(hosts.fleet(host)) as transport, pytest.raises(PermissionError):
         transport.open(host).tunnel(address, hosts.port, timeout=30)
+
+
+# -- what a login shell does besides
+
+
+@pytest.fixture
+def logged_in(tmp_path: Path) -> Iterator[Callable[[str], Session]]:
+    """A session on a host where this shell line runs before each command, as a start-up file of the login shell would."""
+    with ExitStack() as opened:
+
+        def begin(line: str) -> Session:
+            name = f"s{len(list(tmp_path.iterdir()))}"
+            forced = f'MaxStartups 200\nForceCommand {line}; eval "$SSH_ORIGINAL_COMMAND"'
+            made = opened.enter_context(farm(tmp_path / name, "h1", net=48, settings=forced))
+            return opened.enter_context(Transport(made.fleet())).open(made.host("h1"))
+
+        yield begin
+
+
+def test_what_a_login_shell_prints_before_the_command_is_none_of_its_output(
+    logged_in: Callable[[str], Session], guard: bool
+) -> None:
+    session = logged_in("echo welcome; printf 'no end of line> '")
+    passed_on: list[bytes] = []
+    ran = session.run("echo out", timeout=30, guard=guard, on_output=lambda _, data: passed_on.append(data))
+    assert (ran.status, ran.stdout, b"".join(passed_on)) == ("ok", b"out\n", b"out\n")
+    loud = session.run("echo out; exit 3", timeout=30, guard=guard, keep=2)
+    assert (loud.exit, loud.stdout, loud.cut) == (3, b"ou", 2)
+
+
+def test_a_command_that_the_login_shell_never_ran_did_not_succeed(
+    logged_in: Callable[[str], Session], guard: bool
+) -> None:
+    ran = logged_in("echo closed for the weekend; exit 0").run("echo out", timeout=30, guard=guard)
+    assert (ran.status, ran.exit, ran.stdout) == ("failed", None, b"")
+    assert "login shell" in str(ran.error)
+    assert "closed for the weekend" in str(ran.error)
+    assert not ran.unanswered  # it is known that nothing was done
+
+
+def test_a_login_shell_that_does_not_come_to_the_command_is_named_when_the_time_is_over(
+    logged_in: Callable[[str], Session],
+) -> None:
+    ran = logged_in(f"{nap(8061)} & wait").run("echo out", timeout=1)
+    assert (ran.status, ran.stdout) == ("timeout", b"")
+    assert "login shell had not begun" in str(ran.error)
+    for pid in processes(nap(8061)):
+        os.kill(pid, signal.SIGKILL)
