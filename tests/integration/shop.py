@@ -237,12 +237,16 @@ def finish(proc: subprocess.Popen[bytes], timeout: float = 60) -> Said:
 
 
 @contextmanager
-def shop(folder: Path, count: int = 1) -> Iterator[Shop]:
-    """Hosts h1…, each with its sshd address, its home, its running stand-in, in the VIP."""
+def shop(folder: Path, count: int = 1, *, door: str = "") -> Iterator[Shop]:
+    """Hosts h1…, each with its sshd address, its home, its running stand-in, in the VIP. `door`: shell text that sshd runs
+    in place of every command that it is given."""
     names = [f"h{n}.snc1" for n in range(1, count + 1)]
     net = 100 + os.getpid() % 100
+    force = f"\nForceCommand /bin/sh {folder}/door.sh" if door else ""
+    (folder / "door.sh").write_text(door)
     matches = [
-        f"Match LocalAddress 127.0.{net}.{n}\nSetEnv HOME={folder}/user-{name}" for n, name in enumerate(names, 1)
+        f"Match LocalAddress 127.0.{net}.{n}\nSetEnv HOME={folder}/user-{name}{force}"
+        for n, name in enumerate(names, 1)
     ]
     farm = Farm(
         folder / "ssh", tuple(names), net=net, settings="\n".join(["MaxStartups 200", "MaxSessions 20", *matches])
