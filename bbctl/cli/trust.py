@@ -80,8 +80,9 @@ def trust(
     _decide(call, looks, refusals)
     wanted = {x.host.name: x.shown.key.fingerprint for x in looks if x.shown and x.wanted}
     if wanted:
-        with act(call, targets=wanted, reason=reason or ""):
+        with act(call, targets={"hosts": list(wanted)}, reason=reason or "") as outcome:
             _write(looks, replace)
+            outcome["keys"] = wanted
     done = [x.row(_outcome(x)) for x in looks]
     call.show(done, lambda: _screen(done))
     return exit_over(x.error.status if x.error else "ok" for x in looks)

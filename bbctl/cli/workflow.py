@@ -93,15 +93,18 @@ def heal(
 
     \b
     Examples:
-      bbctl wf heal 8c1f03a2             what is wrong, what the repair would do
+      bbctl wf heal                      what is wrong anywhere, what the repair would do
+      bbctl wf heal 8c1f03a2             in one workflow
       bbctl wf heal 8c1f03a2 --apply     do it, after a question
       bbctl wf heal --all --apply -y     everywhere
     """
     from bbctl.render import workflow as screens
 
     call: Call = ctx.obj
-    if (id is None) is not everything:
-        raise UsageError("heal takes one workflow, or --all", next="bbctl wf heal --all")
+    if id is not None and everything:
+        raise UsageError("one workflow, or --all: not both", next="bbctl wf heal --all")
+    if id is None and apply and not everything:
+        raise UsageError("--apply takes one workflow, or --all", next="bbctl wf heal --all --apply")
     with runtime(call) as rt:
         workflow = None if id is None else find(rt, id).wf
         found = _heal(rt, workflow, apply=False)
@@ -132,7 +135,8 @@ def _apply(call: Call, rt: Runtime, workflow: str | None, found: list[Finding], 
         screens.healed(found, apply=False)
     count = sum(f.repairable for f in found)
     call.confirm(f"Repair {count}?", result={"findings": [_finding(f) for f in found], "error": _unconfirmed()})
-    with act(call, targets={"workflow": workflow or "all", "found": count}, reason=reason) as outcome:
+    with act(call, targets={"workflow": workflow or "all"}, reason=reason) as outcome:
+        outcome["found"] = count
         done = _heal(rt, workflow, apply=True)
         outcome["applied"] = [f"{f.row.id} {f.node.id}" for f in done if f.applied]
     return done

@@ -324,6 +324,7 @@ def test_a_changed_key_needs_replace_and_nothing_else_is_added_before(desk: Desk
     assert lines(own) == before
     code, rows = desk.json("hosts", "trust", "h1,h2", "--replace", "--yes")
     assert (code, [row["outcome"] for row in rows]) == (0, ["replaced", "trusted"])
+    assert desk.json("timeline")[1][-1]["targets"] == ["h1", "h2"]
     assert desk.statuses("ping", "h1,h2")[0] == 0
 
 

@@ -274,6 +274,7 @@ def test_heal_changes_nothing_until_it_is_told_to(desk: Desk) -> None:
     desk.write(b)
     dry = desk.bbctl("wf", "heal", "invoice=4711", "-o", "json")
     assert dry.code == 0
+    assert desk.bbctl("wf", "heal", "-o", "json").json == dry.json
     assert [{k: f[k] for k in ("id", "node", "mode", "applied")} for f in dry.json["findings"]] == [
         {"id": "I8", "node": node.id, "mode": "A", "applied": False}
     ]
@@ -331,7 +332,8 @@ def test_what_cannot_be_meant_is_exit_two_with_something_near(desk: Desk) -> Non
         ("wf", "list", "--status", "retired"),
         ("wf", "stuck", "--older", "soon"),
         ("wf", "retry"),
-        ("wf", "heal"),
+        ("wf", "heal", "--apply"),
+        ("wf", "heal", "invoice=4711", "--all"),
         ("wf", "retry", "--group", "F-000000"),
     ):
         said = desk.bbctl(*words)
