@@ -148,6 +148,15 @@ def faults_of(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in folder.iterdir())) if folder.exists() else ()
 
 
+def know_hosts(ground: Ground) -> None:
+    """The hosts' own keys are the known ones, whatever was trusted in the meantime."""
+    lines = (
+        keys.known_line(host.name, host.address, ground.ssh_port, keys.made(host.folder / "host_key"))
+        for host in ground.hosts
+    )
+    private(ground.known_hosts, "".join(lines))
+
+
 # -- its parts -------------------------------------------------------------------------------------------------
 
 
@@ -174,7 +183,6 @@ def _ground(folder: Path, workers: int | None) -> Ground:
 def _furnish(ground: Ground) -> None:
     """Folders, keys, init scripts, known hosts."""
     keys.made(ground.key)
-    known = ""
     for host in ground.hosts:
         for name in ("home", "init.d", "log", "run", "public", "faults"):
             new = not (host.folder / name).exists()
@@ -183,10 +191,8 @@ def _furnish(ground: Ground) -> None:
                 host.heartbeat.write_text("in\n")
         host.init.write_text(initscript.text(host))
         host.init.chmod(0o700)
-        key = keys.made(host.folder / "host_key")
         keys.made(host.folder / "host_key-other")
-        known += keys.known_line(host.name, host.address, ground.ssh_port, key)
-    private(ground.known_hosts, known)
+    know_hosts(ground)
     (ground.client_folder / "faults").mkdir(parents=True, exist_ok=True, mode=0o700)
 
 

@@ -93,6 +93,7 @@ def mend(ground: Ground, target: str) -> str:
     sick = "never-healthy" in cluster.faults_of(host.faults) or not _serves(ground, host)
     for path in host.faults.iterdir():
         path.unlink()
+    cluster.know_hosts(ground)
     host.heartbeat.write_text("in\n")
     if sick:
         child.end_all(lambda: cluster.launchers(host), grace=0)

@@ -256,6 +256,9 @@ def test_faults_of_ssh_are_what_a_login_meets(
 
     faults.break_(ground, "1", fault)
     wait_for(status, lambda: pinged() == status)
+    if fault == "host-key":  # somebody believed it, as `diagnose` says how to
+        assert bbctl(home, "-i", "lab", "hosts", "trust", one.short, "--replace", "--yes").returncode == 0
+        assert pinged() == "ok"
     faults.mend(ground, "1")
     wait_for("ok", lambda: pinged() == "ok")
 
