@@ -21,7 +21,9 @@ REFUSALS = (13, 18)
 """Codes of a server that does not let us in, or not do what we asked."""
 RETRYABLE = {6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 """Codes that a primary gives while it goes or comes: the command is sent again."""
+UNFOUND = "No replica set members found"
 LEADERLESS = ("No primary available", 'match selector "Primary')
+NOBODY = "none of its members has answered"
 NOISE = (", Timeout:", " (configured timeouts", ", full error:", ", topology_version")
 
 
@@ -57,14 +59,14 @@ def cause(error: Exception) -> str:
     if leaderless(error):
         return "has no primary: its members are electing one, or too few of them are up"
     if isinstance(error, ServerSelectionTimeoutError):
-        return f"cannot be reached: {brief(error)}"
+        return f"cannot be reached: {NOBODY if UNFOUND in str(error) else brief(error)}"
     return brief(error)
 
 
 def sentence(error: PyMongoError, url: str) -> str:
     """The whole of it: which MongoDB, and what is wrong. Where the driver itself names the server that is enough."""
     told, where = cause(error), place(url)
-    if isinstance(error, ServerSelectionTimeoutError) and not leaderless(error):
+    if isinstance(error, ServerSelectionTimeoutError) and not leaderless(error) and UNFOUND not in str(error):
         return f"MongoDB {told}"
     if told != brief(error):
         return f"MongoDB {where} {told}"

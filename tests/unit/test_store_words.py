@@ -41,6 +41,10 @@ URL = "mongodb://ann:secret@h1:1/db"
         (OperationFailure("denied., full error: {…}", 18), "MongoDB h1:1 refuses our credentials (denied)"),
         (ServerSelectionTimeoutError("h1:1: refused, Timeout: 5s"), "MongoDB cannot be reached: h1:1: refused"),
         (
+            ServerSelectionTimeoutError("No replica set members found yet, Timeout: 2s"),
+            "MongoDB h1:1 cannot be reached: none of its members has answered",
+        ),
+        (
             ServerSelectionTimeoutError('No replica set members match selector "Primary()", Timeout: 5s'),
             "MongoDB h1:1 has no primary: its members are electing one, or too few of them are up",
         ),
