@@ -59,10 +59,10 @@ def _finding(trouble: Trouble, now: float) -> list[Any]:
     f = trouble.finding
     for_long = f", {screen.age(now - f.since)}" if f.since is not None and f.since <= now else ""
     colour = screen.BAD if trouble.state == "critical" else screen.BUSY
-    head = Text(f" {f.severity} {LEGEND.get(f.severity, ''):<21}  {f.id:<16} ", style=colour)
-    head.append(f"{safe(f.target)}: {safe(f.title)}{for_long}")
-    lines = [head]
-    lines += [Text(f"   {safe(label):<9} {safe(text)}") for label, text in f.evidence]
+    lead = Text(f" {f.severity} {LEGEND.get(f.severity, ''):<21}  {f.id:<16} ", style=colour)
+    title = Text(f"{safe(f.target)}: {safe(f.title)}{for_long}", style=colour)
+    lines = [screen.paragraph(lead, title)]
+    lines += [screen.paragraph(Text(f"   {safe(label):<9} "), Text(safe(text))) for label, text in f.evidence]
     lines.append(Text(f"   {'do':<9} {safe(f.next)}"))
     if f.runbook:
         lines.append(Text(f"   {'runbook':<9} bbctl runbook show {safe(f.runbook)}"))

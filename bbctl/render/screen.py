@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 BAD, BUSY, GOOD, DIM = "red", "yellow", "green", "bright_black"
 WIDE = 400  # columns without a terminal: nothing is cut or folded
+NARROW = 20  # columns that are not worth a paragraph of their own
 
 _inventory: ContextVar[str | None] = ContextVar("inventory", default=None)
 _COMMAND = re.compile(r"\bbbctl (?=[a-z])(?!(?:lab|demo|explain|init|completion)\b)")
@@ -60,10 +62,48 @@ def table(*columns: str) -> Table:
 
 
 def draw(*things: Any, stderr: bool = False) -> None:
-    """Print Rich renderables or strings."""
+    """Print Rich renderables or strings. A line with a command to type is left to the terminal to break: copied from there it
+    is one line again."""
     where = console(stderr=stderr)
     for thing in things:
-        where.print(_typed(thing))
+        command = "bbctl " in (thing if isinstance(thing, str) else getattr(thing, "plain", ""))
+        where.print(_typed(thing), soft_wrap=True if command else None)
+
+
+def noted(head: Sequence[str], rows: Sequence[tuple[Sequence[Text], Text]]) -> None:
+    """A table whose rows have a remark each: beside them where all fit, else below, so that no name or id is ever broken."""
+    from rich.text import Text
+
+    lines = [[Text(word, DIM) for word in head], *(list(cells) for cells, _ in rows)]
+    wide = [max(line[at].cell_len for line in lines) for at in range(len(head))]
+    remarks = [Text(), *(remark for _, remark in rows)]
+    room = console().width - sum(wide) - 2 * len(wide)
+    below = any(remark.cell_len > room for remark in remarks)
+    made = []
+    for line, remark in zip(lines, remarks, strict=True):
+        row = Text("  ").join([*(_padded(cell, width) for cell, width in zip(line, wide, strict=True)), Text()])
+        if not below:
+            row.append_text(remark)
+        row.rstrip()
+        made += [row, paragraph(Text("  "), remark)] if below and remark else [row]
+    draw(*made)
+
+
+def _padded(cell: Text, width: int) -> Text:
+    padded = cell.copy()
+    padded.pad_right(width - cell.cell_len)
+    return padded
+
+
+def paragraph(lead: Text, body: Text) -> Text:
+    """A line; on a terminal that is too narrow for it what follows of `body` stands below its beginning. One with a command to
+    type stays a line (`draw`)."""
+    from rich.text import Text
+
+    at, room = lead.cell_len, console().width - lead.cell_len
+    if body.cell_len <= room or room < NARROW or "bbctl " in body.plain:
+        return lead.copy().append_text(body)
+    return lead.copy().append_text(Text("\n" + " " * at).join(body.wrap(console(), room)))
 
 
 @contextmanager

@@ -75,18 +75,18 @@ def status(found: Sequence[Seen]) -> None:
     """The table of `bbctl status`, a verdict above it."""
     from rich.text import Text
 
-    table = screen.table("host", "service", "process", "health", "vip", "")
-    for seen in found:
-        f = seen.facts
-        table.add_row(
-            safe(f.host),
-            safe(f.service or "–"),
+    def cells(f: Facts) -> list[Text]:
+        return [
+            Text(safe(f.host)),
+            Text(safe(f.service or "–")),
             Text(_process(f), style=_COLOURS.get(f.process if f.status == "ok" else "stopped", "")),
             Text("–" if f.status != "ok" else f.health, style=_COLOURS.get(f.health, "")),
             Text(f.vip, style=_COLOURS.get(f.vip, "")),
-            Text(_words(seen)),
-        )
-    screen.draw(_verdict(found), table)
+        ]
+
+    screen.draw(_verdict(found))
+    rows = [(cells(seen.facts), Text(_words(seen))) for seen in found]
+    screen.noted(("host", "service", "process", "health", "vip"), rows)
 
 
 def watched(found: Sequence[Seen], at: float) -> None:

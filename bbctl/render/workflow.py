@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, draw, out, safe, table
+from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, draw, noted, out, safe, table
 
 if TYPE_CHECKING:
     from engine.explain import Answer, Group, Reason
@@ -185,15 +185,17 @@ def show(answer: Answer) -> None:
     """The whole tree: how each node stands, since when, its attempt, its next try; the blocker marked."""
     draw(_head(answer))
     about = _about(answer)
-    rows = table("", "node", "id", "server/client", "for", "attempt", "next", "")
     now = answer.scene.now
-    for node, depth in walk(answer.root, answer.scene.kids, answer.scene.nodes):
-        reason = about.get(node.id)
-        rows.add_row(*_tree_row(node, depth, reason, now))
-    draw(rows if rows.row_count else Text("no nodes yet", style=DIM))
+    family = walk(answer.root, answer.scene.kids, answer.scene.nodes)
+    rows = [_tree_row(node, depth, about.get(node.id), now) for node, depth in family]
+    if rows:
+        noted(("", "node", "id", "server/client", "for", "attempt", "next"), rows)
+    else:
+        draw(Text("no nodes yet", style=DIM))
 
 
-def _tree_row(node: Node, depth: int, reason: Reason | None, now: int) -> list[Text]:
+def _tree_row(node: Node, depth: int, reason: Reason | None, now: int) -> tuple[list[Text], Text]:
+    """The cells of a node's row, and its remark."""
     cause = reason is not None and reason.row.id not in ("W4", "W5", "W7")
     mark = (
         "▶" if cause else "✓" if node.ss == "complete" else "–" if node.ss == "deactivated" else "◦" if reason else "●"
@@ -204,7 +206,7 @@ def _tree_row(node: Node, depth: int, reason: Reason | None, now: int) -> list[T
         upcoming = f"by {clock(seconds(node.complete_by))}"
     said = f"{safe(reason.because)} ({reason.row.id}{' late' if reason.late else ''})" if reason else ""
     attempt = f"{node.attempt} of {node.retries[0] + 1}" if node.ss not in ("pending", "ready") else ""
-    return [
+    cells = [
         Text(mark, style=style),
         Text("  " * depth + safe(node.name), style="bold" if cause else ""),
         Text(short(node)),
@@ -212,8 +214,8 @@ def _tree_row(node: Node, depth: int, reason: Reason | None, now: int) -> list[T
         Text(age((now - node.changed) / 1000)),
         Text(attempt),
         Text(upcoming),
-        Text(said, style=style if cause else DIM),
     ]
+    return cells, Text(said, style=style if cause else DIM)
 
 
 def request(sent: Mapping[str, Any]) -> str:
