@@ -36,12 +36,14 @@ class Trouble:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One service of one host, all that is known of it. `pool`: who of its VIP is in service, and the minimum."""
+    """One service of one host, all that is known of it. `pool`: who of its VIP is in service, and the minimum; `alike`: on so
+    many hosts, and on no less than all, its health fails with one same answer (0: not so)."""
 
     seen: Seen
     signatures: Sequence[Signature] = ()
     pool: Pool | None = None
     before: str | None = None  # the last run on this host, in words
+    alike: int = 0
 
     @property
     def host(self) -> Host:
@@ -78,9 +80,9 @@ def _host_down(case: Case) -> Iterator[Trouble]:
     if f.status == "ok":
         return
     next = (f.next if f.status == "host-key" else None) or f"bbctl ping {case.host.short}"
-    title = {"host-key": "its host key was refused", "timeout": "it does not answer"}.get(
-        f.status, "it cannot be logged in to"
-    )
+    title = {
+        "host-key": "its host key was refused", "timeout": "it does not answer", "failed": "it could not be looked at",
+    }.get(f.status, "it cannot be logged in to")  # fmt: skip
     state: State = "critical"
     if case.seen.late:
         state, title = "unknown", "it was not looked at to the end"
@@ -138,13 +140,14 @@ def _hung_stop(case: Case) -> Iterator[Trouble]:
 def _health_failing(case: Case) -> Iterator[Trouble]:
     f = case.seen.facts
     if f.status == "ok" and f.process in ("running", "unknown") and f.health == "failing" and not f.error:
-        said = {"health": case.seen.health_detail[:200]}
+        said, next = {"health": case.seen.health_detail[:200]}, f"bbctl logs {case.host.short}"
+        if case.alike:
+            said["cause"] = f"shared: all {case.alike} hosts answer so, a restart heals nothing"
+            next = "bbctl stores status"
         if f.proc is not None:
             said["process"] = f"{f.proc.pid} {f.proc.user} · up {format_duration(f.proc.age)}"
         title = f"{case.seen.service.name} runs and is not healthy"
-        yield _trouble(
-            "critical", "health-failing", case, title, since=None, said=said, next=f"bbctl logs {case.host.short}"
-        )
+        yield _trouble("critical", "health-failing", case, title, since=None, said=said, next=next)
 
 
 def _drained(case: Case) -> Iterator[Trouble]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bbctl import checks
+from bbctl import capacity, checks
 from bbctl.checks import CHECKS, Case, Pool, Trouble
 from bbctl.look import Seen, look_closely
-from bbctl.model import Fleet, Host, HostRecord, RunRecord
+from bbctl.model import Facts, Fleet, Host, HostRecord, RunRecord
 from bbctl.signatures import Signature, read_folder
 from bbctl.ssh.transport import Transport
 
@@ -45,6 +45,7 @@ def diagnose(
     asked = {h.name for h in hosts}
     mine = [s for s in found if s.host.name in asked]
     earlier = before(runs(), fleet.source, at)
+    alike = _alike(found)
     troubles: list[Trouble] = []
     known: set[str] = set()
     for seen in mine:
@@ -54,6 +55,7 @@ def diagnose(
             signatures=signatures,
             pool=pools.get((vip.name, seen.service.name)) if vip else None,
             before=earlier.get(seen.host.name),
+            alike=alike.get(seen.service.name, 0),
         )
         troubles += checks.judge(case, names, first=seen.host.name not in known)
         known.add(seen.host.name)
@@ -78,6 +80,14 @@ def _with_pools(fleet: Fleet, hosts: Sequence[Host]) -> list[Host]:
     vips = {(s.vip.name, s.name) for h in hosts for s in h.services if s.vip and s.vip.drain}
     others = [h for h in fleet.hosts.values() if any(s.vip and (s.vip.name, s.name) in vips for s in h.services)]
     return list({h.name: h for h in [*hosts, *others]}.values())
+
+
+def _alike(found: Sequence[Seen]) -> dict[str, int]:
+    """Services that fail their health check with one same answer wherever they run, and on how many hosts."""
+    services: dict[str, list[Facts]] = {}
+    for seen in found:
+        services.setdefault(seen.service.name, []).append(seen.facts)
+    return {name: len(facts) for name, facts in services.items() if capacity.shared_cause(facts)}
 
 
 def _in(seen: Seen, key: tuple[str, str]) -> bool:

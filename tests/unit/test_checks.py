@@ -100,6 +100,14 @@ def test_each_state_is_one_finding_under_its_own_name(facts: dict[str, Any], ids
     assert all(f.next.startswith("bbctl ") and f.target == "w2.snc1" and f.evidence for f in got)
 
 
+def test_where_all_hosts_fail_alike_no_one_s_log_is_to_be_read_but_what_they_share_is_looked_at() -> None:
+    sick = seen(health="failing")
+    for alike, next in ((0, "bbctl logs w2"), (3, "bbctl stores status")):
+        (trouble,) = checks.judge(Case(seen=sick, alike=alike))
+        assert trouble.finding.next == next
+        assert ("cause" in dict(trouble.finding.evidence)) is bool(alike)
+
+
 def test_a_process_is_missing_since_its_log_said_that_it_stopped_and_not_since_it_said_anything_else() -> None:
     gone: dict[str, Any] = {"process": "stopped", "proc": None, "candidates": ()}
     stopped, crashed = found(seen("JBoss AS stopped in 9ms", **gone)), found(seen("Started in 29s", **gone))
