@@ -94,7 +94,6 @@ CODES: dict[str, Code] = STATUSES | {
         "There is no client yet, so nobody whose workflows these could be.", "bbctl client add --help.", 2
     ),
     "unknown-code": Code("There is no such code.", "bbctl explain lists all of them.", 2),
-    "not-built": Code("This version does not have the command yet.", "bbctl --help shows what there is.", 2),
     "exists": Code("A file is there already; nothing was overwritten.", "Choose another folder.", 2),
     "not-written": Code("A file could not be written.", "Choose a folder of your own.", 2),
     "no-service": Code("The host runs no service of this name.", "bbctl hosts shows what runs where.", 2),

@@ -238,7 +238,7 @@ def _guess(argv: Sequence[str], default: str) -> str:
 
 def output_of(command: Command, flag: str | None, environ: str | None) -> str:
     """The output word in force. One that the command does not know: UsageError from the flag, its default from the environment."""
-    known = (*command.outputs, "json", *(() if command.outputs[0] == "text" else ("yaml",)))
+    known = command.formats
     if flag is not None and flag not in known:
         raise UsageError(
             f"-o {flag}: bbctl {command.name} prints {', '.join(known)}", next=f"bbctl {command.name} -o json"
@@ -262,7 +262,7 @@ def _call(command: Command, rest: list[str], words: Words, tail: tuple[str, ...]
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(
         name=command.name,
-        epilog="Everywhere: -i/--inventory FILE, -o/--output " + "|".join([*command.outputs, "json"]) + ", -y/--yes.",
+        epilog="Everywhere: -i/--inventory FILE, -o/--output " + "|".join(command.formats) + ", -y/--yes.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )(_piped(load(command)))
     code = typer.main.get_command(app).main(rest, prog_name=f"bbctl {command.name}", standalone_mode=False, obj=call)
@@ -285,13 +285,7 @@ def _piped(function: Callable[..., Any]) -> Callable[..., Any]:
 def load(command: Command) -> Callable[..., Any]:
     """The command's function."""
     module, _, name = command.where.partition(":")
-    try:
-        found = getattr(importlib.import_module(f"bbctl.cli.{module}"), name)
-    except ModuleNotFoundError as missing:
-        if missing.name != f"bbctl.cli.{module}":
-            raise
-        raise UsageError(f"bbctl {command.name} is not built yet", code="not-built") from None
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = getattr(importlib.import_module(f"bbctl.cli.{module}"), name)
     return function
 
 

@@ -60,7 +60,8 @@ def candidates(words: list[str], environ: Mapping[str, str]) -> list[str]:
     if before and before[-1] in ("-i", "--inventory"):
         return [word for word in ("lab", "none") if word.startswith(begun)]
     if before and before[-1] in ("-o", "--output"):
-        return [word for word in OUTPUTS if word.startswith(begun)]
+        command, _ = _command(_sorted(before)[1])
+        return [word for word in (COMMANDS[command].formats if command else OUTPUTS) if word.startswith(begun)]
     inventory, plain = _sorted(before)
     command, at = _command(plain)
     if begun.startswith("-"):

@@ -127,7 +127,9 @@ def new(
     problem: Annotated[
         str, typer.Option("--problem", metavar="TEXT", help="As the page will say it.")
     ] = "what is wrong",
-    severity: Annotated[int, typer.Option("--severity", min=1, max=5, help="1 (bleeding money) to 5.")] = 3,
+    severity: Annotated[
+        int, typer.Option("--severity", metavar="N", min=1, max=5, help="1 (bleeding money) to 5.")
+    ] = 3,
 ) -> None:
     """The skeleton of a new entry, to paste into the page.
 
@@ -211,6 +213,7 @@ def _open(urls: list[str], call: Call) -> None:
 
 def _known(call: Call, page: Page) -> Known:
     """What exists now: commands with their flags, hosts, checks, playbooks."""
+    from bbctl.checks import CHECKS
     from bbctl.ranges import expand
     from bbctl.runbook import Known
 
@@ -221,7 +224,9 @@ def _known(call: Call, page: Page) -> Known:
         # A VIP or a store that the inventory names, in a comment too, exists.
         return not fleet.hosts or all(one in fleet.hosts or one in written for one in expand(name))
 
-    return Known(command=lambda text: _wrong(call, text), host=host, checks=_checks(), playbooks=_playbooks(call))
+    return Known(
+        command=lambda text: _wrong(call, text), host=host, checks=frozenset(CHECKS), playbooks=_playbooks(call)
+    )
 
 
 def _wrong(call: Call, text: str) -> str | None:
@@ -243,21 +248,13 @@ def _wrong(call: Call, text: str) -> str | None:
             if named and call.fleet.hosts:
                 select(call.fleet, named)
     except BbctlError as error:
-        return None if error.code == "not-built" else error.message
+        return error.message
     except Exception as error:
         said = getattr(error, "format_message", None)
         if said is None:
             raise
         return str(said())
     return None
-
-
-def _checks() -> frozenset[str]:
-    try:
-        from bbctl.checks import CHECKS
-    except ImportError:
-        return frozenset()
-    return frozenset(CHECKS)
 
 
 def _playbooks(call: Call) -> dict[str, tuple[str, str | None]]:

@@ -18,6 +18,11 @@ class Command:
     outputs: tuple[str, ...] = ("table",)
     usage_exit: int = 2  # sweep alone follows the monitoring convention: 3
 
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """All that `-o` takes, the default first. What comes as lines is no one YAML document."""
+        return (*self.outputs, "json", *(() if self.outputs[0] == "text" else ("yaml",)))
+
 
 LISTS = ("table", "name")
 

@@ -43,6 +43,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         (["restart", "first,@"], ["first,@workers"]),
         (["-o", "json", "status", "fi"], ["first"]),
         (["status", "-o", "j"], ["json"]),
+        (["sweep", "-o", ""], ["text", "nagios", "prometheus", "json"]),
         (["-i", "l"], ["lab"]),
         (["playbook", "run", "resta"], ["restart"]),
         (["playbook", "run", "restart", "fi"], ["first"]),
