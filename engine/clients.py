@@ -11,15 +11,17 @@ import secrets
 import shlex
 from dataclasses import replace
 
-from engine import ids
+from engine import events, ids
 from engine.client import check_endpoint
 from engine.errors import BadRequest, Conflict, NotFound
 from engine.model import ClientRecord
 from engine.mongo import UNFINISHED, Duplicate
 from engine.runtime import Runtime
+from engine.task import Outcome, described
 
 __all__ = [
     "add_client",
+    "addressed",
     "check_token",
     "client_named",
     "get_client",
@@ -93,6 +95,26 @@ def client_named(rt: Runtime, name: str) -> ClientRecord:
     if found is None:
         raise NotFound("User", name)
     return found
+
+
+def addressed(rt: Runtime, outcome: Outcome) -> Outcome:
+    """`outcome` with the ids of the clients that its children are for; a failure where there is no such client."""
+    if not any(new.client for new in outcome.children):
+        return outcome
+    try:
+        made = [replace(new, client=_id_of(rt, new.client)) if new.client else new for new in outcome.children]
+    except BadRequest as error:
+        return Outcome(error=events.text({"error": described(error)}))
+    return replace(outcome, children=tuple(made))
+
+
+def _id_of(rt: Runtime, client: str) -> str:
+    if rt.client(client) is not None:
+        return client
+    try:
+        return client_named(rt, client).id
+    except NotFound:
+        raise BadRequest("client", f"there is no client {client}") from None
 
 
 def rotate_token(rt: Runtime, id: str) -> tuple[ClientRecord, str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from engine import door, events, follow
+from engine import clients, door, events, follow
 from engine.change import Change
 from engine.commits import Commits, Op
 from engine.errors import EngineError, NotFound
@@ -240,7 +240,7 @@ class Drain:
         began = time.monotonic()
         self.leases.busy_until(began + handler.timeout)
         failpoint("handler.before")
-        outcome = call(handler, after, root)
+        outcome = clients.addressed(self.rt, call(handler, after, root))
         failpoint("handler.after")
         self.leases.busy_until(None)
         self.rt.handlers.took(handler, time.monotonic() - began)
@@ -342,7 +342,7 @@ class Drain:
         try:
             seen = self.rt.store.standing([one.id for one in landed])
             self.hand.keep_up(seen)
-            landed = [self.hand.as_held(one) for one in landed]
+            landed = [self.flights.addressed(self.hand.as_held(one)) for one in landed]
             revs = {id: standing.rev for id, standing in seen.items()}
             overtaken = [one for one in landed if revs.get(one.id) != one.rev]
             self._answered_late([one for one in overtaken if one.what == "post"])

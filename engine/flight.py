@@ -10,9 +10,9 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from engine import events, present, states, task
+from engine import clients, events, present, states, task
 from engine.client import Answer
 from engine.events import Context
 from engine.failpoint import failpoint
@@ -88,6 +88,11 @@ class Flights:
         for one in landed:
             self._under_way += 1
             self._results.put(one)
+
+    def addressed(self, one: Landed) -> Landed:
+        if isinstance(one.result, Answer):
+            return one
+        return replace(one, result=clients.addressed(self._rt, one.result))
 
     def launch(self, node: Node, root: Node, what: str) -> bool:
         """Sends it off; False if this process has no way to."""

@@ -19,20 +19,21 @@ What a handler registers and what it returns are kept in one write: all of it or
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from engine import workflows
+from engine import build, workflows
 from engine.errors import BadRequest, NotFound
 from engine.model import ClientRecord, NewNode, NewWorkflow, Node
 from engine.registry import DEFAULT, Handler, Registry
 from engine.retry import DEFAULT_INTERVAL, DEFAULT_RETRIES
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
-from engine.task import Task, current
+from engine.task import Task, current, kept
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,11 +70,13 @@ def activity(
     `retries` and `retry_interval` (seconds) as in Backbeat. `timeout` (seconds): one that runs longer is taken for hung,
     and another worker may run it. `rescue(error)` is called when no retry is left; it may `resolve()` or `shut_down()`.
     `slow` ones (the others too, once they were seen to be) run in a thread. `later`: returning does not complete it,
-    `Program.complete` does, from anywhere.
+    `Program.complete` does, from anywhere. TypeError: an async function. ValueError: two functions of one name.
     """
 
     def keep(run: Callable[P, R]) -> Callable[P, R]:
         called = name if isinstance(name, str) else run.__name__
+        if inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run):
+            raise TypeError(f"{called} is async: an activity is a plain function, which may call asyncio.run")
         registry.add(
             Handler(
                 name=called,
@@ -92,8 +95,13 @@ def activity(
 
 
 def task() -> Task:
-    """The activity that runs now. LookupError outside of one."""
-    return current.get()
+    """The activity that runs now. LookupError outside of one, also in a thread that one has begun."""
+    try:
+        return current.get()
+    except LookupError:
+        raise LookupError(
+            "no activity runs here: task() and register() are for the thread that it is called in"
+        ) from None
 
 
 def register(
@@ -107,7 +115,8 @@ def register(
 ) -> None:
     """Registers a child of the activity that runs now: a function, or the name of an activity of another client.
 
-    `at`: not before (with a time zone). Positional or keyword arguments, any JSON, not both.
+    `at`: not before (with a time zone). `client`: another client, by its name or id. Positional or keyword arguments, any
+    JSON, not both. BadRequest, ValueError, TypeError: what cannot be meant, or is no JSON.
     """
     task().children.append(_new(registry.of(run), args, kwargs, mode=mode, at=at, client=client))
 
@@ -125,15 +134,18 @@ def _new(
         raise BadRequest("params", "positional or keyword arguments, not both")
     if at is not None and at.tzinfo is None:
         raise BadRequest("at", "a time needs its zone")
-    return NewNode(
+    data = {"name": handler.name, "params": list(args) if args else kwargs}
+    kept(data, f"what {handler.name} is given")
+    new = NewNode(
         name=handler.name,
         mode=mode,
-        data={"name": handler.name, "params": list(args) if args else kwargs},
+        data=data,
         fires_at=None if at is None else int(at.timestamp() * 1000),
         retry=handler.retries,
         retry_interval=handler.retry_interval,
         client=client,
     )
+    return build.validated(new)
 
 
 @dataclass(frozen=True)
@@ -154,11 +166,13 @@ class Program:
     ) -> tuple[Node, Node]:
         """Signals the workflow (name, subject), which is created if need be; (workflow, signal). The same `key` twice is one."""
         new = _new(self.rt.handlers.of(run), args, kwargs)
+        kept(subject, "the subject")
         wanted = NewWorkflow(name=workflow, subject=subject, signal=new, key=key)
         return workflows.start_many(self.rt, self.client.id, [wanted])[0]
 
     def complete(self, node_id: str, result: Any = None) -> None:
         """Completes an activity that was left open (`later`)."""
+        kept(result, "the result")
         workflows.change_status(self.rt, self.client.id, node_id, "completed", response={"result": result})
 
     def fail(self, node_id: str, message: str) -> None:
@@ -166,6 +180,7 @@ class Program:
 
     def resolve(self, node_id: str, result: Any = None) -> None:
         """Goes on as if an activity without retries had succeeded."""
+        kept(result, "the result")
         workflows.change_status(self.rt, self.client.id, node_id, "resolved", response={"result": result})
 
     def shut_down(self, node_id: str) -> None:

@@ -35,7 +35,7 @@ class Registry:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, handler: Handler) -> None:
-        if handler.name in self.handlers and self.handlers[handler.name].run is not handler.run:
+        if handler.name in self.handlers and self.handlers[handler.name].run != handler.run:
             raise ValueError(f"two handlers are named {handler.name}")
         self.handlers[handler.name] = handler
 
@@ -43,7 +43,7 @@ class Registry:
         """The handler of a function, or by its name; LookupError if it was never registered."""
         if isinstance(run, str):
             return self.handlers[run] if run in self.handlers else Handler(name=run, run=_elsewhere)
-        found = next((handler for handler in self.handlers.values() if handler.run is run), None)
+        found = next((handler for handler in self.handlers.values() if handler.run == run), None)
         if found is None:
             raise LookupError(f"{getattr(run, '__name__', run)} is no activity: decorate it with @activity")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -9,13 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import build, events
-from engine.errors import EngineError
 from engine.events import Context, text
+from engine.failpoint import Cut
 from engine.model import NewNode, Node
 from engine.registry import Handler
 
 TRACE = 12
 """Lines of a traceback that are kept with an error."""
+LONG = 10_000
+"""Characters of an error's message that are kept, and of each line of its traceback."""
+MOST = 4 << 20
+"""Bytes of JSON text that a result may have, or what a child is given: a node with several of them fits into the store."""
+
+OURS = (Cut, KeyboardInterrupt)
+"""What passes through a handler: the end of this process is no failure of an activity."""
+
+_STRICT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass
@@ -60,8 +70,10 @@ def call(handler: Handler, node: Node, root: Node) -> Outcome:
             value = handler.run(arguments) if arguments else handler.run()
         if handler.later:
             return Outcome(children=tuple(task.children), later=True)
-        return Outcome(response=text({"result": value}), children=tuple(task.children))
-    except Exception as error:
+        return Outcome(response=kept({"result": value}, "its result"), children=tuple(task.children))
+    except OURS:
+        raise
+    except BaseException as error:
         return Outcome(error=text({"error": described(error)}))
     finally:
         current.reset(mark)
@@ -74,19 +86,46 @@ def rescue(handler: Handler, node: Node, root: Node, error: Any) -> Outcome:
         if handler.rescue is not None:
             handler.rescue(error)
         return Outcome()
-    except Exception as failure:
+    except OURS:
+        raise
+    except BaseException as failure:
         return Outcome(error=text({"error": described(failure)}))
     finally:
         current.reset(mark)
 
 
+def kept(value: Any, what: str) -> str:
+    """`value` as JSON text that can be stored and sent. ValueError, TypeError: no JSON (an object of another type, NaN, half
+    of a surrogate pair), or longer than MOST; `what` it is, for the message."""
+    try:
+        written = _STRICT.encode(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what} is not JSON: {error}") from None
+    if len(written) > MOST:
+        raise ValueError(f"{what} has {len(written)} bytes as JSON, more than the {MOST} that are kept")
+    if r"\ud" in written:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} holds half of a surrogate pair") from None
+    return written
+
+
 def described(error: BaseException) -> dict[str, Any]:
-    lines = traceback.format_exception(error)
-    return {
-        "message": str(error) or type(error).__name__,
-        "code": type(error).__name__,
-        "backtrace": [line.rstrip() for line in lines[-TRACE:]],
-    }
+    """What is kept of it, whatever it holds."""
+    kind = type(error).__name__
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    said = f"{kind}: {said}" if said and not isinstance(error, Exception) else said or kind
+    lines = [line.rstrip() for line in traceback.format_exception(error)[-TRACE:]]
+    return {"message": _storable(said), "code": kind, "backtrace": [_storable(line) for line in lines]}
+
+
+def _storable(said: str) -> str:
+    cut = said if len(said) <= LONG else said[: LONG - 1] + "…"
+    return cut.encode("utf-8", "backslashreplace").decode()
 
 
 def conclude(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
@@ -100,11 +139,7 @@ def conclude(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
     if outcome.error is not None:
         events.errored(node, ctx, outcome.error)
         return []
-    try:
-        children = _children(node, outcome, ctx)
-    except EngineError as error:
-        events.errored(node, ctx, text({"error": described(error)}))
-        return []
+    children = _children(node, outcome, ctx)
     fresh = node.gen is None
     if children:
         node.last, node.gen = children[-1].seq, children[0].pgen
@@ -123,4 +158,4 @@ def _children(node: Node, outcome: Outcome, ctx: Context) -> list[Node]:
         return []
     above = node.copy()
     above.gen = above.gen or ctx.token
-    return build.children([build.validated(one) for one in outcome.children], above, ctx)
+    return build.children(outcome.children, above, ctx)

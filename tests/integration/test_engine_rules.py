@@ -35,6 +35,16 @@ def waits_for_later() -> None:
     register(later, registry=HANDLERS)
 
 
+@activity(retries=0, registry=HANDLERS)
+def hands_on(client: str) -> None:
+    register("elsewhere", 1, client=client, registry=HANDLERS)
+
+
+@activity(retries=0, slow=True, registry=HANDLERS)
+def hands_on_slowly(client: str) -> None:
+    register("elsewhere", 1, client=client, registry=HANDLERS)
+
+
 @pytest.fixture
 def build(mongo_url: str) -> Iterator[Build]:
     with houses(mongo_url, HANDLERS) as made:
@@ -373,6 +383,21 @@ def test_a_handler_without_retries_left_waits_for_a_person(build: Build) -> None
     assert error.response["error"]["message"] == "as ever"
     workflows.settle(house.rt, signal.id, "resolved", by="ann")
     house.reaches(signal.id, "complete", "resolved")
+
+
+@pytest.mark.parametrize("handler", [hands_on, hands_on_slowly])
+def test_a_child_for_another_client_goes_there_by_its_name_and_to_one_that_is_not_there_is_a_failure(
+    build: Build, mongo_url: str, handler: Callable[[str], None]
+) -> None:
+    house = build()
+    with open_program(mongo_url, client="shop", registry=HANDLERS) as program:
+        root, _ = program.signal("by name", 1, handler, "me")
+        wait_for("the post", lambda: [post.node["name"] for post in house.stub.posts] == ["elsewhere"])
+        assert named(house.rt, root.id, "elsewhere").client == house.me
+        _, doomed = program.signal("nobody", 1, handler, "nobody")
+        house.reaches(doomed.id, "retries_exhausted", "errored")
+        error = workflows.errors(house.rt, None, doomed.id)[0].response["error"]
+        assert error["message"] == "there is no client nobody"
 
 
 def test_an_activity_left_open_is_completed_by_id_from_any_programme(build: Build, mongo_url: str) -> None:
