@@ -199,10 +199,12 @@ def describe(procs: Sequence[Proc]) -> str:
 
 # What must agree right before the signal. $1 pid, $2 boot id, $3 ticks, $4 user, $5 fingerprint of the command line.
 # Exit 0: it is the one. 3: gone. 4: another. 5: a zombie (its parent is printed). A process that is ending has no command
-# line any more, and may stay so for long: its other threads, or the files that it closes, wait for a disk.
+# line any more, and may stay so for long: its other threads, or the files that it closes, wait for a disk. So the command
+# line is read first: a process that ends in between is then known to be ending.
 _CHECK = r"""
 read -r boot < /proc/sys/kernel/random/boot_id
 [ "$boot" = "$2" ] || { echo "the host was booted since"; exit 4; }
+now=$(head -c KEEP -- "/proc/$1/cmdline" 2>/dev/null | tr -cd '\41-\176' | sha256sum)
 stat=$(cat "/proc/$1/stat" 2>/dev/null) || exit 3
 rest=${stat##*") "}
 pid=$1 ticks=$3 user=$4 print=$5
@@ -218,7 +220,6 @@ done 2>/dev/null < "/proc/$pid/status" || exit 3
 [ -n "$uid" ] || exit 3
 [ "$uid" = "$(id -u -- "$user")" ] || { echo "pid $pid now runs as uid $uid"; exit 4; }
 [ $exiting -eq 0 ] || exit 0
-now=$(head -c KEEP -- "/proc/$pid/cmdline" 2>/dev/null | tr -cd '\41-\176' | sha256sum)
 [ "${now%% *}" = "$print" ] || { echo "pid $pid now runs another command"; exit 4; }
 """.replace("KEEP", str(KEEP))
 

@@ -36,6 +36,11 @@ class DeadDisk:
         with log.open("ab") as out:
             return subprocess.Popen(argv, pass_fds=[self.device], stdout=out, stderr=out, start_new_session=True)
 
+    def asked(self) -> None:
+        """Waits until somebody reads from it."""
+        assert self.server.stdout is not None
+        assert self.server.stdout.readline() == b"asked\n"
+
     def answers(self) -> None:
         """The disk is given up: whoever waits for it gets an error and goes on."""
         self.server.kill()
@@ -49,14 +54,17 @@ class DeadDisk:
 def dead_disk() -> Iterator[DeadDisk]:
     device = os.open("/dev/fuse", os.O_RDWR)
     # It ends with this process, and with it every sleep on the disk.
-    server = subprocess.Popen([sys.executable, __file__, str(device)], pass_fds=[device], stdin=subprocess.PIPE)
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(device)], pass_fds=[device], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     made = DeadDisk(device, server)
     try:
         yield made
     finally:
         made.answers()
-        assert server.stdin is not None
-        server.stdin.close()
+        for pipe in (server.stdin, server.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def serve(device: int) -> None:
@@ -71,6 +79,8 @@ def serve(device: int) -> None:
             _, code, number = struct.unpack_from("<IIQ", os.read(device, 1 << 17))
             if code == INIT:
                 os.write(device, struct.pack("<IiQ", 16 + len(ANSWER), 0, number) + ANSWER)
+            else:
+                print("asked", flush=True)
 
 
 def live(device: int, thread: str, script: str) -> None:
