@@ -64,7 +64,7 @@ def _pairs(host: Host, fleet: Fleet, restart: Procedure, transport: Transport) -
             _Pair(
                 host=host,
                 service=service,
-                broken=seen.broken,
+                broken="; ".join(why for why in (seen.broken, seen.barred) if why) or None,
                 remarks=seen.remarks,
                 clock=seen.seen.facts.clock_offset,
                 hits=seen.hits,
@@ -93,7 +93,7 @@ def _paths(pairs: Sequence[_Pair]) -> list[Checked]:
     good = [p for p in pairs if p.broken is None]
     found = []
     if good:
-        what = "commands, disks, sudo, VIP, process"
+        what = "lock, commands, disks, sudo, VIP, process"
         found.append(Checked(check="paths", state="ok", detail=f"{what}: as the inventory says, on {_names(good)}"))
     for pair in pairs:
         where = f"{pair.host.name} {pair.service.name}"

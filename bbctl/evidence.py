@@ -146,7 +146,7 @@ class _Saving:
             raise ValueError("no log is named that it would land in")
         before = self._tail(where, window=0)
         if before.state == "denied":
-            raise ValueError(f"{where}, where it would land, may not be read")
+            raise ValueError(f"{where}, where it would land, {before.why}")
         ask = process.signal(proc, "QUIT", become=process.become(self.host.ssh.user, proc))
         sent = process.understand_signal(self._change(process.if_heard(proc, ask)).stdout)
         if sent.outcome != "sent":

@@ -155,11 +155,11 @@ def carry_out(
         return Killed(aim=aim, outcome=aim.outcome or "refused", error=aim.error, next=aim.next)
     locked = holding.acquire(aim.host)
     if not locked.ours:
-        held = planning.held(aim.host.name, locked.record).message if locked.record else locked.detail
+        not_taken = f"the lock could not be taken: {locked.detail or locked.state}"
         return Killed(
             aim=aim,
             outcome="refused",
-            error=held or f"the lock is {locked.state}",
+            error=planning.held(aim.host.name, locked.record).message if locked.record else not_taken,
             next=f"bbctl unlock {aim.host.short}",
         )
     try:

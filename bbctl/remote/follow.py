@@ -76,9 +76,12 @@ def _words(text: str, *args: str) -> tuple[str, ...]:
 
 
 def _readable(path: str, run_as: str | None, words: tuple[str, ...]) -> str:
-    """The words as they are where we may read the log (or it is not there), else as the service's user."""
+    """The words as they are where we may read the log (or it is not there), else as the service's user. What is no regular
+    file is not read: a pipe would be waited for, and robbed of what others are to get."""
+    said = "echo 'note cannot be read: it is no regular file' >&2; exit 1"
+    odd = f"if [ -e {quote(path)} ] && [ ! -f {quote(path)} ]; then {said}; fi\n"
     plain = f"exec {join(words)}"
     if run_as is None:
-        return script(plain)
+        return script(odd + plain)
     test = f"if [ -r {quote(path)} ] || [ ! -e {quote(path)} ]; then"
-    return script(f"{test}\n{plain}\nelse\nexec {join(as_user(run_as, words))}\nfi")
+    return script(f"{odd}{test}\n{plain}\nelse\nexec {join(as_user(run_as, words))}\nfi")

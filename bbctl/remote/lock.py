@@ -46,8 +46,8 @@ load
 _OPEN = r"""
 umask 077
 dir=${lock%/*}
-[ -d "$dir" ] || mkdir -p -m 700 -- "$dir" || stop failed 'its folder cannot be made'
-{ : >> "$lock.flock"; } || stop failed 'its folder cannot be written to'
+[ -d "$dir" ] || mkdir -p -m 700 -- "$dir" || stop failed "its folder $dir cannot be made"
+{ : >> "$lock.flock"; } || stop failed "its folder $dir cannot be written to"
 exec 9>>"$lock.flock"
 flock -w 10 9 || stop busy 'another step holds it for over 10 s'
 load
@@ -57,6 +57,16 @@ put() {
   why=$({ printf '%s\n' "$record" | cat > "$lock.new" && mv -f -- "$lock.new" "$lock"; } 2>&1) ||
     stop failed "the record cannot be written: ${why##*: }"
 }
+"""
+# $dir becomes the folder of the lock, or the nearest above it that is there.
+_PROBE = r"""
+dir=${lock%/*}
+while [ -n "$dir" ] && [ ! -e "$dir" ]; do dir=${dir%/*}; done
+dir=${dir:-/}
+if [ ! -d "$dir" ]; then echo "$dir is no folder"
+elif [ ! -w "$dir" ] || [ ! -x "$dir" ]; then echo "$dir may not be written to by $(id -un)"
+elif [ -e "$lock.flock" ] && [ ! -w "$lock.flock" ]; then echo "$lock.flock may not be written to by $(id -un)"
+else echo yes; fi
 """
 
 
@@ -80,10 +90,13 @@ def digest(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def _head(lock: Lock, *, fail: int = 1) -> str:
+def _place(lock: Lock) -> str:
     path = lock.path
-    place = f'"$HOME"/{quote(path[2:])}' if path.startswith("~/") else quote(path)
-    return f"lock={place} fail={fail} nl='\n'\n" + _READ
+    return f'"$HOME"/{quote(path[2:])}' if path.startswith("~/") else quote(path)
+
+
+def _head(lock: Lock, *, fail: int = 1) -> str:
+    return f"lock={_place(lock)} fail={fail} nl='\n'\n" + _READ
 
 
 def _span(lock: Lock) -> str:
@@ -93,6 +106,11 @@ def _span(lock: Lock) -> str:
 def read(lock: Lock) -> str:
     """Shell text that shows the record. Takes nothing, makes nothing."""
     return _head(lock) + 'if [ -n "$hash" ]; then show read; else show none; fi\n'
+
+
+def probe(lock: Lock) -> str:
+    """Shell text that says `yes` where a lock could be written, else why not. Makes nothing."""
+    return f"lock={_place(lock)}\n" + _PROBE
 
 
 def acquire(

@@ -18,7 +18,9 @@ as() {{ if [ -r "$f" ] || [ -z {user} ]; then "$@"; else sudo -n -u {user} -- "$
 _TAIL = r"""
 f={path}
 {become}
-if place=$(as stat -L -c '%s %i %d %Y' -- "$f" 2>/dev/null); then
+if place=$(as stat -L -c '%f %s %i %d %Y' -- "$f" 2>/dev/null); then
+  case $place in 8???' '*) ;; *) echo 'log denied is no regular file'; exit;; esac  # a pipe would be waited for
+  place=${{place#* }}
   size=${{place%% *}} from={start}
   [ "$from" -le "$size" ] || from=0
   [ $((size - from)) -le {window} ] || from=$((size - {window}))
@@ -34,7 +36,7 @@ fi
 class Tail:
     """The end of a log. `start` is the offset of its first byte, `size` the file's; `file` names the inode on its device.
 
-    `state`: `ok`, `missing`, or `denied` (it is there and may not be read).
+    `state`: `ok`, `missing`, or `denied` (it is there and may not be read, or is no file that has an end: `why` says).
     """
 
     state: str
@@ -43,6 +45,7 @@ class Tail:
     file: str = ""
     mtime: float = 0.0
     data: bytes = b""
+    why: str = "may not be read"
 
     @property
     def end(self) -> int:
@@ -63,15 +66,17 @@ def tail(path: str, *, run_as: str | None = None, start: int | None = None, wind
     return _TAIL.format(path=quote(path), become=reader(run_as), start=start or 0, window=window)
 
 
-_PLACE = re.compile(rb"^log (?:(\d+) (\d+) (\d+) (\d+) (\d+)|denied|missing)\n", re.MULTILINE)
+_PLACE = re.compile(rb"^log (?:(\d+) (\d+) (\d+) (\d+) (\d+)|denied(?: (.+))?|missing)\n", re.MULTILINE)
 
 
 def understand(output: bytes) -> Tail:
     """The tail out of what the host printed; what a login shell says before it is passed over."""
     found = _PLACE.search(output)
     if found is None or found[1] is None:
-        return Tail(state="missing" if found and found[0] == b"log missing\n" else "denied")
-    start, size, inode, device, mtime = (int(n) for n in found.groups())
+        if found and found[0] == b"log missing\n":
+            return Tail(state="missing")
+        return Tail(state="denied", why=found[6].decode()) if found and found[6] else Tail(state="denied")
+    start, size, inode, device, mtime = (int(n) for n in found.groups()[:5])
     return Tail(state="ok", start=start, size=size, file=f"{device}:{inode}", mtime=mtime, data=output[found.end() :])
 
 

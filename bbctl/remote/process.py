@@ -54,7 +54,11 @@ ps -e -o pid= -o ppid= -o euid= -o state= -o nlwp= | {{
 }}
 """
 _PIDFILE = r"""
-for f in {paths}; do printf '\npidfile %s\n' "$(head -c 64 -- "$f" 2>/dev/null | tr '\n' ' ')"; done
+for f in {paths}; do
+  said=
+  [ ! -f "$f" ] || said=$(head -c 64 -- "$f" 2>/dev/null | tr '\n' ' ')
+  printf '\npidfile %s\n' "$said"
+done
 """
 
 

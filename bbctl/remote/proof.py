@@ -10,6 +10,7 @@ from bbctl.remote.shell import as_user, join, quote
 _LOG = r"""
 f={path}
 {become}
+[ -f "$f" ] || [ ! -e "$f" ] || {{ echo "$f is no regular file" >&2; exit 1; }}
 [ -e "$f" ] || {{ echo "there is no $f" >&2; exit 1; }}
 as tail -n {lines} -- "$f" | tail -c {most}
 """

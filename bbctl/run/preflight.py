@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from bbctl.durations import format_duration
 from bbctl.look import Seen, look_closely
 from bbctl.model import Host, Process, Service
-from bbctl.remote import sudo
+from bbctl.remote import lock, sudo
 from bbctl.remote.sections import apart, sh, together
 from bbctl.remote.shell import join, quote
 from bbctl.run import fits
@@ -36,8 +36,9 @@ if [ -w "$d" ] && [ -x "$d" ]; then echo yes; else echo "$d may not be written t
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """`broken`: the first reason not to touch the host. `proven`: step name → what was proven for it. `remarks`: warnings.
-    `hits`: how often the patterns of the service fit its logs; `misfits`: what is wrong with those that never do."""
+    """`broken`: the first reason not to touch the host; `barred`: why its lock could not be taken. `proven`: step name → what
+    was proven for it. `remarks`: warnings. `hits`: how often the patterns of the service fit its logs; `misfits`: what is
+    wrong with those that never do."""
 
     seen: Seen
     broken: str | None
@@ -45,6 +46,7 @@ class Found:
     remarks: tuple[str, ...] = ()
     hits: fits.Hits = field(default_factory=dict)
     misfits: tuple[str, ...] = ()
+    barred: str | None = None
 
     @property
     def said(self) -> str:
@@ -85,6 +87,7 @@ def check(
         remarks=_remarks(seen, service, _no_kill(answers, target, service)),
         misfits=tuple(fits.warning(service, name) for name, n in hits.items() if n == 0),
         hits=hits,
+        barred=None if answers["lock"] == "yes" else f"the lock could not be taken: {answers['lock']}",
     )
 
 
@@ -120,7 +123,7 @@ def _moves(job: Job, service: Service) -> bool:
 
 
 def _ask(transport: Transport, target: Host, service: Service, job: Job) -> dict[str, str]:
-    parts = {}
+    parts = {"lock": lock.probe(target.lock)}
     for verb, argv in _verbs(service):
         if argv and job.procedure.has(verb):
             asked = sudo.may(service.run_as, argv) if service.run_as else _RUNNABLE.format(path=quote(argv[0]))
@@ -130,8 +133,6 @@ def _ask(transport: Transport, target: Host, service: Service, job: Job) -> dict
     drain = service.vip.drain if service.vip else None
     if drain and drain.kind == "file" and _moves(job, service):
         parts["drain"] = _WRITABLE.format(path=quote(drain.path or ""))
-    if not parts:
-        return {}
     marker = secrets.token_hex(8)
     ran = transport.run(target, sh(together(parts, marker=marker)), timeout=15.0)
     said = apart(ran.stdout, marker=marker)
@@ -174,8 +175,9 @@ def _proof(name: str, service: Service) -> str:
 def _unprovable(seen: Seen, service: Service, job: Job) -> list[str]:
     """A start that only the log can prove, and a log that may not be read: it would be called failed whatever it did."""
     needed = service.started and job.procedure.has("started")
-    denied = seen.tail is not None and seen.tail.state == "denied"
-    return [f"the log {service.log} may not be read, so no start could be proven"] if needed and denied else []
+    if not needed or seen.tail is None or seen.tail.state != "denied":
+        return []
+    return [f"the log {service.log} {seen.tail.why}, so no start could be proven"]
 
 
 def _no_kill(answers: dict[str, str], target: Host, service: Service) -> str | None:
@@ -188,5 +190,5 @@ def _no_kill(answers: dict[str, str], target: Host, service: Service) -> str | N
 def _remarks(seen: Seen, service: Service, no_kill: str | None) -> tuple[str, ...]:
     said = [no_kill] if no_kill else []
     if service.log and seen.tail is not None and seen.tail.state != "ok":
-        said.append(f"the log {service.log} is {seen.tail.state}")
+        said.append(f"the log {service.log} {'is missing' if seen.tail.state == 'missing' else seen.tail.why}")
     return tuple(said)

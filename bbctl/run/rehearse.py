@@ -49,7 +49,9 @@ def _row(plan: Plan, name: str, found: Found | None) -> HostRecord:
     if found is None:
         return replace(row, steps=(_step("lock", "failed", f"{target.facts.status}: {target.facts.error}"),))
     held = target.facts.lock
-    if held is None or held.left <= 0:
+    if found.barred:
+        steps = [_step("lock", "failed", found.barred)]
+    elif held is None or held.left <= 0:
         steps = [_step("lock", "ok", "free")]
     else:
         steps = [_step("lock", "failed", f"held by {held.holder} ({held.run})")]

@@ -78,6 +78,14 @@ def test_a_log_that_is_not_there_is_a_failure_that_names_it(hosts: tuple[Farm, T
     assert str(tmp_path / "none") in (got.error or "")
 
 
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(grep=re.compile(b"x")), FOLLOW], ids=["last", "grep", "follow"])
+def test_a_pipe_is_no_log_and_is_not_waited_for(hosts: tuple[Farm, Transport], tmp_path: Path, wanted: Wanted) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    got = Reading(hosts, tmp_path / "pipe", wanted).end()
+    assert got.status == "failed"
+    assert "no regular file" in (got.error or "")
+
+
 def test_a_match_brings_its_stack_trace_along_and_nothing_else(hosts: tuple[Farm, Transport], tmp_path: Path) -> None:
     trace = [
         "java.lang.OutOfMemoryError: Java heap space",

@@ -149,6 +149,23 @@ def test_a_pid_file_that_names_it_is_fine_and_says_nothing_once_the_process_is_g
     assert seen(transport, jboss, process=rule).facts.process == "stopped"
 
 
+def test_a_pipe_in_the_place_of_a_log_or_a_pid_file_is_named_and_never_waited_for(
+    one: tuple[Site, Jboss, Transport],
+) -> None:
+    _, jboss, transport = one
+    pipe = jboss.log.with_name("pipe")
+    os.mkfifo(pipe)
+    found = seen(transport, jboss, log=str(pipe))
+    assert (found.facts.status, found.facts.process, found.facts.health) == ("ok", "running", "ok")
+    assert found.tail is not None
+    assert (found.tail.state, found.tail.why) == ("denied", "is no regular file")
+    process = jboss.service().process
+    assert process is not None
+    unsaid = seen(transport, jboss, process=replace(process, pidfile=str(pipe)))
+    assert (unsaid.facts.status, unsaid.facts.process) == ("ok", "unknown")
+    assert "names nothing" in str(unsaid.facts.error)
+
+
 def test_a_user_that_does_not_exist_on_the_host_is_said(one: tuple[Site, Jboss, Transport]) -> None:
     _, jboss, transport = one
     f = seen(transport, jboss, process=Process(match="x", user="no-such-user")).facts

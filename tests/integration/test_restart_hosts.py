@@ -220,6 +220,17 @@ def test_a_rehearsal_and_a_dry_run_leave_nothing_behind(one: Shop, host: Member)
     assert host.calls == []
 
 
+def test_a_rehearsal_tells_that_the_lock_could_not_be_taken_as_the_run_would(one: Shop, host: Member) -> None:
+    (host.home / ".bbctl").write_text("in the way\n")
+    rehearsed, run = one.change("restart", "h1", "--rehearse"), one.change("restart", "h1")
+    assert (rehearsed.code, run.code) == (1, 1)
+    for said in (rehearsed, run):
+        (step,) = [s for s in said.record["hosts"][0]["steps"] if s["step"] == "lock"]
+        assert step["outcome"] == "failed"
+        assert str(host.home / ".bbctl") in step["detail"]
+    assert host.calls == []
+
+
 def test_preflight_finds_a_command_that_may_not_be_run_before_anything_is_touched(one: Shop, host: Member) -> None:
     host.script.chmod(0o644)
     said = one.change("restart", "h1")
