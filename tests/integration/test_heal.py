@@ -17,7 +17,7 @@ from engine.rows import ROWS
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.servers import Mongo, wait_for
-from tests.states import CLIENT, HEALTHY, INCONSISTENT, State, made
+from tests.states import CLIENT, HEALTHY, HOUR, INCONSISTENT, State, made
 
 AUTOMATIC = sorted(id for id in INCONSISTENT if ROWS[id].mode == "A")
 CONFIRMED = sorted(id for id in INCONSISTENT if ROWS[id].mode == "C")
@@ -59,6 +59,12 @@ def documents(rt: Runtime, state: State) -> list[dict[str, Any]]:
     return [found[n.id].__dict__ for n in state.nodes]
 
 
+def aged(rt: Runtime, state: State) -> None:
+    """As if it had all been changed long ago: a repair that only touched its node is wanted again then."""
+    long_ago = rt.store.now() - 24 * HOUR
+    rt.store.db["nodes"].update_many({"_id": {"$in": [n.id for n in state.nodes]}}, {"$set": {"changed": long_ago}})
+
+
 def found_on(findings: list[heal.Finding], state: State) -> list[str]:
     return [f.row.id for f in findings if f.node.id == state.subject.id]
 
@@ -85,6 +91,9 @@ def test_a_repair_is_made_once_and_leaves_nothing_to_repair(shared: Runtime, id:
     second = heal.heal_workflow(shared, state.root.id, apply=True)
     assert not [f.row.id for f in second if f.repairable]
     assert documents(shared, state) == after
+    aged(shared, state)
+    later = heal.heal_workflow(shared, state.root.id)
+    assert not [f.row.id for f in later if f.repairable and f.node.id == state.subject.id]
 
 
 @pytest.mark.parametrize("id", CONFIRMED)
