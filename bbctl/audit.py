@@ -31,13 +31,25 @@ def masked(words: Sequence[str]) -> list[str]:
     return ["***" if _SECRET_NEXT.fullmatch(last) else mask(word) for last, word in zip(before, words, strict=False)]
 
 
-def append(home: Path, entry: Mapping[str, Any], *, at: float | None = None) -> str:
+def act(entry: Mapping[str, Any]) -> str:
+    """Which command a line is about."""
+    return str(entry.get("command") or entry.get("act") or "")
+
+
+def outcome(entry: Mapping[str, Any]) -> str:
+    """What came of it, in words; of several hosts each word once. Of a line before the act: what was decided."""
+    result = entry.get("result", entry.get("decision", ""))
+    said = result.values() if isinstance(result, Mapping) else [result]
+    return ", ".join(dict.fromkeys(map(str, said)))
+
+
+def append(home: Path, entry: Mapping[str, Any]) -> str:
     """Add one act: `operator argv targets decision result run …`. Gives its hash; it is on the disk when this returns."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _held(home) as fd:
             count, prev = _tail(fd)
-            line: dict[str, Any] = {"seq": count + 1, "at": time.time() if at is None else at, **entry, "prev": prev}
+            line: dict[str, Any] = {"seq": count + 1, "at": time.time(), **entry, "prev": prev}
             line |= {"reason": mask(str(line["reason"]))} if line.get("reason") else {}
             line["hash"] = _digest(line)
             text = json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n"

@@ -28,10 +28,9 @@ def list_acts(ctx: typer.Context, last: Last = 50) -> None:
     def human() -> None:
         table = screen.table("when", "operator", "what", "run", "words")
         for row in rows:
-            said = row.get("result") or row.get("decision") or ""
             words = " ".join(map(str, row.get("argv", [])))
             table.add_row(
-                screen.clock(row["at"]), str(row.get("operator", "")), f"{row.get('command', '')} {said}".strip(),
+                screen.clock(row["at"]), str(row.get("operator", "")), f"{audit.act(row)} {audit.outcome(row)}".strip(),
                 str(row.get("run", "")), screen.safe(words),
             )  # fmt: skip
         screen.draw(table)

@@ -1,4 +1,4 @@
-"""One act on workflows in the audit: a line before it, one after it, whatever came of it."""
+"""One act in the audit: a line before it, one after it, whatever came of it."""
 
 from __future__ import annotations
 

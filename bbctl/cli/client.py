@@ -8,8 +8,7 @@ import typer
 
 from bbctl.cli.audited import act
 from bbctl.cli.engine import client_for, runtime
-from bbctl.cli.front import Call
-from bbctl.durations import parse_duration
+from bbctl.cli.front import Call, seconds
 from bbctl.errors import UsageError
 from bbctl.render import plain, screen
 from bbctl.settings import masked
@@ -42,6 +41,7 @@ def add(
         raise UsageError(
             "an HTTP client needs both --activity-endpoint and --notification-endpoint", next="bbctl client add --help"
         )
+    limit = seconds(timeout, "--timeout") if timeout else None
     with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
         client, token = workflows.add_client(
             rt,
@@ -49,7 +49,7 @@ def add(
             activity_endpoint=activity_endpoint,
             notification_endpoint=notification_endpoint,
             decision_endpoint=decision_endpoint,
-            timeout=_seconds(timeout),
+            timeout=limit,
         )
     _show_token(call, client, token)
 
@@ -93,13 +93,6 @@ def remove(ctx: typer.Context, name: Name) -> None:
         client = client_for(rt, name)
         workflows.remove_client(rt, client.id)
     call.show({"id": client.id, "name": client.name, "removed": True}, lambda: f"{screen.safe(client.name)} is removed")
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return parse_duration(text) if text else None
-    except ValueError as error:
-        raise UsageError(f"--timeout {text}: {error}") from None
 
 
 def _show_token(call: Call, client: ClientRecord, token: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bbctl.cli.front import Call, Exclude, Label, Targets
+from bbctl.cli.front import Call, Exclude, Label, Targets, seconds
 
 if TYPE_CHECKING:
     from bbctl.model import Host, Ran
@@ -54,7 +54,8 @@ def exec_(
     command = text.script(" ".join(call.tail)) if shell else text.program(call.tail)
     text.encoded(text.guarded(command, 1.0))  # refused here, before anything is opened
     _writable(outdir)
-    seconds = _duration(timeout)
+    if not (limit := seconds(timeout, "--timeout")):
+        raise UsageError("--timeout: nothing can be done in no time", next="bbctl exec TARGET --timeout 30s -- CMD")
     ahead = Ahead(hosts[:width])  # what follows takes longer to load than a host to answer
 
     from bbctl.cli.audited import act
@@ -72,7 +73,7 @@ def exec_(
                     live.write(host.name, stream, data)
 
             try:
-                ran = transport.run(host, command, timeout=seconds, guard=True, cancel=cancel, on_output=heard)
+                ran = transport.run(host, command, timeout=limit, guard=True, cancel=cancel, on_output=heard)
             finally:
                 transport.forget(host)
         if live:
@@ -86,15 +87,25 @@ def exec_(
         rows, stopped = run_on_all(hosts, one, width=width)
         outcome["said"] = answers.tally(rows)
     alone = live is not None and len(hosts) == 1  # all of it has been shown as it came
-    if not alone or call.output != "table":
+    if not alone:
         call.show([answers.exec_row(r) for r in rows], lambda: answers.folded(rows), name="host")
     if call.output == "table" and (len(rows) > 1 or (alone and rows[0].status != "ok")):
         screen.err(answers.tally(rows) if len(rows) > 1 else f"{rows[0].status}: {screen.safe(rows[0].error or '')}")
+        if not shell and any(row.exit == 127 for row in rows):
+            _say_shell(call, target, exclude, label)
+    return over(rows, stopped)
+
+
+def _say_shell(
+    call: Call, target: Sequence[str] | None, exclude: Sequence[str] | None, label: Sequence[str] | None
+) -> None:
+    """Where what no host found as a program looks like a line for the shell."""
+    from bbctl.render import screen
+
+    if len(call.tail) == 1 and " " in call.tail[0].strip():
         left_out = [word for x in exclude or () for word in ("-x", x)]
         who = [*(target or ()), *left_out, *(word for x in label or () for word in ("-l", x))]
-        if not shell and len(call.tail) == 1 and " " in call.tail[0].strip() and any(row.exit == 127 for row in rows):
-            screen.err(f"a program of that name was looked for; a line for the shell wants --shell: {_line(call, who)}")
-    return over(rows, stopped)
+        screen.err(f"a program of that name was looked for; a line for the shell wants --shell: {_line(call, who)}")
 
 
 def _line(call: Call, who: Sequence[str]) -> str:
@@ -130,19 +141,6 @@ def over(rows: Sequence[Ran], stopped: int) -> int:
     from bbctl.ssh.fanout import exit_over
 
     return 128 + stopped if stopped else exit_over(row.status for row in rows)
-
-
-def _duration(text: str) -> float:
-    from bbctl.durations import parse_duration
-    from bbctl.errors import UsageError
-
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--timeout {text}: {error}", next="bbctl exec TARGET --timeout 30s -- CMD") from None
-    if not seconds:
-        raise UsageError("--timeout: nothing can be done in no time", next="bbctl exec TARGET --timeout 30s -- CMD")
-    return seconds
 
 
 def _writable(folder: Path | None) -> None:

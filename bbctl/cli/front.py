@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.durations import parse_duration
+from bbctl.durations import parse_duration, parse_when
 from bbctl.errors import NotConfirmed, UsageError
 from bbctl.render import plain, screen
 
@@ -35,7 +36,11 @@ ServiceName = Annotated[
     str | None, typer.Option("--service", metavar="NAME", help="Which service, where there are several.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the record and the lock.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept on record, and in the lock of a host.")
+]
+Rehearse = Annotated[bool, typer.Option("--rehearse", help="Prove every permission and gate; ask and change nothing.")]
+Force = Annotated[bool, typer.Option("--force", help="Override the capacity guard; needs --reason.")]
 
 # Commands whose text is somebody else's, shown as it is.
 DATA = {"exec", "logs", "threads", "runbook", "playbook", "config", "links", "init", "lab", "demo", "explain"}
@@ -131,3 +136,13 @@ def seconds(text: str, option: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{option} {text}: {error}", next=f"{option} 5m") from None
+
+
+def moment(text: str, option: str) -> float:
+    """An option that is a point in time, in seconds since the epoch; UsageError names the option where it is none."""
+    try:
+        return parse_when(text, now=time.time())
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text}: {error}", next=f"{option} 2h, or 03:00, yesterday, an ISO 8601 time"
+        ) from None

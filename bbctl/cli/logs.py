@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bbctl.cli.front import Call, Exclude, Label, ServiceName, Targets
+from bbctl.cli.front import Call, Exclude, Label, ServiceName, Targets, moment, seconds
 from bbctl.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -105,13 +104,12 @@ def _read(
 
 
 def _wanted(
-    follow: bool, lines: int | None, grep: str | None, since: str | None, until: str | None, seconds: str | None
+    follow: bool, lines: int | None, grep: str | None, since: str | None, until: str | None, lasts: str | None
 ) -> Wanted:
     """What the words mean. UsageError for what is no regex, no time, no duration, or cannot be meant together."""
-    from bbctl.durations import parse_duration
     from bbctl.logs import Wanted
 
-    if seconds is not None and not follow:
+    if lasts is not None and not follow:
         raise UsageError("--for says how long -f goes on; there is no -f", next="bbctl logs TARGET -f --for 1m")
     if follow and until is not None:
         raise UsageError("-f has no end in the log: use --for", next="bbctl logs TARGET -f --for 1m")
@@ -120,10 +118,10 @@ def _wanted(
     return Wanted(
         lines=lines if lines is not None else None if everything and not follow else 100,
         grep=None if pattern is None else re.compile(pattern.pattern.encode(), re.IGNORECASE),
-        since=None if since is None else _when("--since", since),
-        until=None if until is None else _when("--until", until),
+        since=None if since is None else moment(since, "--since"),
+        until=None if until is None else moment(until, "--until"),
         follow=follow,
-        seconds=None if seconds is None else _meant("--for", lambda: parse_duration(seconds)),
+        seconds=None if lasts is None else seconds(lasts, "--for"),
     )
 
 
@@ -134,16 +132,3 @@ def _pattern(option: str, text: str | None) -> re.Pattern[str] | None:
         return re.compile(text, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"{option} {text!r} is no regular expression: {error}", next="bbctl logs --help") from None
-
-
-def _when(option: str, text: str) -> float:
-    from bbctl.durations import parse_when
-
-    return _meant(option, lambda: parse_when(text, now=time.time()))
-
-
-def _meant(option: str, read: Callable[[], float]) -> float:
-    try:
-        return read()
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}", next="bbctl logs --help") from None

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, ServiceName, Targets, need_reason
+from bbctl.cli.front import (
+    Call,
+    DryRun,
+    Exclude,
+    Force,
+    Label,
+    Reason,
+    Rehearse,
+    ServiceName,
+    Targets,
+    need_reason,
+)
 from bbctl.cli.running import Manner, go, playbook_folders, service_for
 from bbctl.errors import ConfigError, UsageError
 from bbctl.render import screen
@@ -106,8 +117,8 @@ def run(
     service: ServiceName = None,
     sets: Sets = None,
     plan: PlanFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Override the capacity guard; needs --reason.")] = False,
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="Prove everything; change nothing.")] = False,
+    force: Force = False,
+    rehearse: Rehearse = False,
     dry_run: DryRun = False,
     reason: Reason = None,
 ) -> int:

@@ -8,16 +8,25 @@ from typing import Annotated
 
 import typer
 
-from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, ServiceName, Targets, need_reason
+from bbctl.cli.front import (
+    Call,
+    DryRun,
+    Exclude,
+    Force,
+    Label,
+    Reason,
+    Rehearse,
+    ServiceName,
+    Targets,
+    need_reason,
+    seconds,
+)
 from bbctl.cli.running import Manner, go, playbook_folders, service_for
-from bbctl.durations import parse_duration
 from bbctl.errors import UsageError
 from bbctl.run import playbook
 from bbctl.run.plan import Job
 from bbctl.targets import select
 
-Rehearse = Annotated[bool, typer.Option("--rehearse", help="Prove every permission and gate; ask and change nothing.")]
-Force = Annotated[bool, typer.Option("--force", help="Override the capacity guard; needs --reason.")]
 NoDrain = Annotated[bool, typer.Option("--no-drain", help="Leave the VIP as it is.")]
 
 
@@ -179,9 +188,4 @@ def _run(
 
 
 def _span(flag: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"{flag} {text}: {error}") from None
+    return None if text is None else seconds(text, flag)

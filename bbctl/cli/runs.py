@@ -223,9 +223,11 @@ def abort(ctx: typer.Context, run: RunId, dry_run: DryRun = False, reason: Reaso
             raise
         with Transport(call.fleet) as transport:
             wrong = aborting.abort(book, hosts, transport=transport, reason=reason or "")
+        wrong |= {h.host: "not in the inventory any more" for h in before.hosts if h.host not in call.fleet.hosts}
         record = book.record()
         entry = {"operator": call.settings.operator(), "command": call.command, "argv": audit.masked(call.words)}
-        audit.append(call.settings.home(), {**entry, "run": book.run, "kind": "result", "result": "aborted"})
+        more = {"targets": [h.name for h in hosts], "reason": reason or "", "run": book.run, "kind": "result"}
+        audit.append(call.settings.home(), {**entry, **more, "result": "aborted"})
     finally:
         book.close()
     if wrong:

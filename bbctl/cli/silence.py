@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bbctl import silences
+from bbctl.cli.audited import act
 from bbctl.cli.front import Call, DryRun, Targets, seconds
 from bbctl.errors import ConfigError, Failed, UsageError
 from bbctl.render import plain, screen
@@ -38,9 +39,10 @@ def add(
             lambda: f"would silence {', '.join(names)}",
         )
         return
-    made = silences.add(
-        call.settings.home(), names, reason=reason, by=call.settings.operator(), now=time.time(), seconds=lasts
-    )
+    with act(call, targets={"hosts": list(names)}, reason=reason):
+        made = silences.add(
+            call.settings.home(), names, reason=reason, by=call.settings.operator(), now=time.time(), seconds=lasts
+        )
     call.show(_row(made), lambda: f"{made.id}: {', '.join(names)} silenced until {screen.clock(made.until)}")
 
 
@@ -65,7 +67,9 @@ def end(ctx: typer.Context, id: Annotated[str, typer.Argument(metavar="ID", help
       bbctl silence end s1
     """
     call: Call = ctx.obj
-    gone = silences.end(call.settings.home(), id, time.time())
+    meant = [name for s in silences.active(call.settings.home(), time.time()) if s.id == id for name in s.targets]
+    with act(call, targets={"silence": id, "hosts": meant}, reason=""):
+        gone = silences.end(call.settings.home(), id, time.time())
     call.show(_row(gone), lambda: f"{gone.id} ended: {', '.join(gone.targets)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,9 +9,7 @@ import typer
 
 from bbctl import audit
 from bbctl.cli import knowing
-from bbctl.cli.front import Call
-from bbctl.durations import parse_when
-from bbctl.errors import UsageError
+from bbctl.cli.front import Call, moment
 from bbctl.render import screen
 from bbctl.run import journal
 
@@ -28,10 +25,7 @@ def timeline(ctx: typer.Context, since: Since = "1d") -> None:
       bbctl timeline --since 03:00 -o json
     """
     call: Call = ctx.obj
-    try:
-        begin = parse_when(since, now=time.time())
-    except ValueError as error:
-        raise UsageError(f"--since {since}: {error}") from None
+    begin = moment(since, "--since")
     home = call.settings.home()
     runs, why = knowing.every(call)
     if why:
@@ -70,15 +64,15 @@ def _runs(records: list[Any]) -> list[dict[str, Any]]:
 
 
 def _acts(entries: Any) -> list[dict[str, Any]]:
-    """What was done outside of runs: a run tells its own story."""
+    """What was done outside of runs: a run tells its own story, but for whoever gave it up."""
     return [
         {
             "at": e["at"], "operator": str(e.get("operator", "")), "what": _what(e),
-            "outcome": str(e.get("result", "")), "targets": _targets(e.get("targets", [])),
-            "reason": str(e.get("reason", "")), "run": None,
+            "outcome": audit.outcome(e), "targets": _targets(e.get("targets", [])),
+            "reason": str(e.get("reason", "")), "run": e.get("run"),
         }
         for e in entries
-        if "run" not in e and "result" in e
+        if "result" in e and (not str(e.get("run", "")).startswith("r-") or audit.act(e) == "runs abort")
     ]  # fmt: skip
 
 
@@ -86,7 +80,7 @@ def _what(entry: Mapping[str, Any]) -> str:
     """The command, and for one that carries a command to hosts that one too."""
     words = [str(word) for word in entry.get("argv", [])]
     tail = words[words.index("--") + 1 :] if "--" in words else []
-    return " ".join([str(entry.get("command") or entry.get("act", "")), *tail])
+    return " ".join([audit.act(entry), *tail])
 
 
 def _targets(said: Any) -> list[str]:

@@ -48,13 +48,10 @@ def unlock(
             fanout(hosts, lambda host: unlock.release(transport, {s.host.name: s for s in found}[host.name])).values()
         )
     if locked:
-        lost = audit.after(
-            call.settings.home(),
-            {
-                "operator": call.settings.operator(), "argv": audit.masked(call.words), "act": "unlock", "reason": reason or "",
-                "targets": [s.host.name for s in found if s.there], "result": {s.host.name: s.released for s in done},
-            },
-        )  # fmt: skip
+        entry = {"operator": call.settings.operator(), "argv": audit.masked(call.words), "act": "unlock"}
+        there = [s.host.name for s in found if s.there]
+        result = {s.host.name: "released" if s.released else "locked" for s in done}
+        lost = audit.after(call.settings.home(), {**entry, "reason": reason or "", "targets": there, "result": result})
         if lost:
             call.say(f"the result is not in the audit: {lost}")
     call.show([_row(s) for s in done], lambda: screens.locks([_row(s) for s in done], _records(done)), name="host")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bbctl.cli.engine import as_text, client_for, find, remember, runtime, until_interrupted
-from bbctl.cli.front import Call, DryRun, Reason
-from bbctl.durations import parse_duration, parse_when
+from bbctl.cli.front import Call, DryRun, Reason, moment, seconds
 from bbctl.errors import UsageError
 from bbctl.render import plain
 
@@ -65,7 +63,7 @@ def stuck(
     from engine import explain
 
     call: Call = ctx.obj
-    least = int(_duration("--older", older) * 1000) if older else 0
+    least = int(seconds(older, "--older") * 1000) if older else 0
     with runtime(call) as rt:
         groups = explain.stuck(rt, expected=call.fleet.expected, older=least, group=group)
         roots = rt.store.by_ids({wf for g in groups for wf in g.workflows}) if group else {}
@@ -202,6 +200,8 @@ def list_workflows(
         names = {c.id: c.name for c in workflows.list_clients(rt)}
     rows = [{**present.workflow(n), "client": names.get(n.client, n.client)} for n in found]
     call.show(rows, lambda: screens.listing(found, names), name="id")
+    if len(found) == limit and call.output == "table":
+        call.say(f"the newest {limit}, there may be more: --limit N")
     remember(call, found)
 
 
@@ -375,19 +375,9 @@ def report(
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def _duration(option: str, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: {error}") from None
-
-
 def _when(option: str, text: str | None) -> int | None:
     """A point in time as ms."""
-    try:
-        return None if text is None else int(parse_when(text, now=time.time()) * 1000)
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: {error}") from None
+    return None if text is None else int(moment(text, option) * 1000)
 
 
 def _known_status(option: str, word: str | None) -> None:

@@ -281,6 +281,22 @@ def test_abort_marks_the_run_and_lets_its_hosts_go(two: Shop, tmp_path: Path) ->
     assert two.change("restart", "h1", home=str(tmp_path / "other")).code == 0
 
 
+def test_abort_names_a_host_that_it_cannot_unlock_since_the_inventory_has_it_no_more(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    proc = two.popen("restart", "all", "--yes", home=home)
+    assert kill_at(proc, two, "stop", home=home)
+    proc.communicate(timeout=30)
+    inventory = json.loads((two.folder / "inventory.yml").read_text())
+    inventory["groups"]["all"]["hosts"] = "h2.snc1"
+    del inventory["hosts"]["h1.snc1"]
+    (two.folder / "inventory.yml").write_text(json.dumps(inventory))
+    aborted = two.change("runs", "abort", two.runs(home)[-1].name, home=home)
+    two.write()
+    assert (aborted.code, aborted.record["aborted"]) == (1, True)
+    elsewhere = two.change("restart", "h1", home=str(tmp_path / "other"))
+    assert elsewhere.record["error"]["code"] == "locked", "it says what is so"
+
+
 def test_asked_twice_it_does_not_wait_for_a_host_that_is_silent(two: Shop, tmp_path: Path) -> None:
     """The network stands still in mid-step: no wait for an answer keeps an operator from leaving."""
     home, member = str(tmp_path / "home"), two.members[0]

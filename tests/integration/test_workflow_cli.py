@@ -140,6 +140,8 @@ def test_the_same_start_twice_is_one_workflow_and_one_signal(desk: Desk) -> None
     assert other.json["id"] == again.json["id"]
     listed = desk.bbctl("wf", "list", "--subject", "invoice=4711", "-o", "name")
     assert listed.out.split() == [first.json["id"]]
+    assert "--limit" not in desk.bbctl("wf", "list").err
+    assert "--limit" in desk.bbctl("wf", "list", "--limit", "1").err, "that there may be more is said"
     shown = desk.bbctl("wf", "show", "invoice=4711", "-o", "json").json
     assert [child["name"] for child in shown["tree"]["children"]] == ["new", "paid"]
 
