@@ -1,4 +1,9 @@
-# Two commands: `make demo` shows the whole story, `make test` runs every test. `make faults` and `make bench` take longer.
+# Two commands: `make demo` shows the whole story, `make test` runs every test.
+#
+#   make unit     the tests that start no server
+#   make check    linter, formatter, types, the direction of imports
+#   make faults   the long fault runs; make bench: ours beside its peers; both write docs/results.md
+#   make lock     newest versions into .ci/locks
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
