@@ -17,10 +17,8 @@ def doctor(found: Sequence[Checked]) -> None:
     last = ""
     for one in found:
         mark, colour = MARKS[one.state]
-        line = Text(f" {mark} ", style=colour)
-        line.append(f"{one.check if one.check != last else '':<9}", style="bold")
-        line.append(screen.safe(one.detail))
-        screen.draw(line)
+        lead = Text.assemble((f" {mark} ", colour), (f"{one.check if one.check != last else '':<9}", "bold"))
+        screen.draw(screen.paragraph(lead, Text(screen.safe(one.detail))))
         if one.next:
             screen.draw(Text(f"            → {one.next}", style=screen.DIM))
         last = one.check

@@ -48,7 +48,9 @@ def hosts(chosen: Sequence[Host]) -> str:
             " ".join(f"{k}={v}" for k, v in host.labels.items()),
         )
 
-    return columns(map(row, chosen), head=("host", "login", "groups", "services (vip)", "labels"))
+    head = ("host", "login", "groups", "services (vip)", "labels")
+    shown = len(head) if any(host.labels for host in chosen) else len(head) - 1
+    return columns((row(host)[:shown] for host in chosen), head=head[:shown])
 
 
 def settings(values: Sequence[Setting]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from bbctl.render import screen
+from bbctl.model import Host, Ssh
+from bbctl.render import inventory, screen
 
 NAME = "accounting-worker1.snc1"
 WHY = "connect: 10.0.0.1 port 22: refused: nothing listens there, and nothing did an hour ago"
@@ -54,3 +57,10 @@ def test_a_command_to_type_is_one_line_whatever_the_width(capsys: Printed) -> No
         screen.draw(Text(typed), screen.paragraph(Text("  "), Text(typed)))
     told = typed.replace("bbctl ", "bbctl -i lab ")
     assert capsys.readouterr().out.splitlines() == [told, "  " + told]
+
+
+def test_a_column_that_no_host_fills_is_not_shown() -> None:
+    host = Host(name=NAME, address=NAME, ssh=Ssh(user="jboss"))
+    labelled = replace(host, labels={"rack": "b"})
+    assert "labels" not in inventory.hosts([host])
+    assert inventory.hosts([host, labelled]).splitlines()[0].endswith("labels")
