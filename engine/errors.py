@@ -46,8 +46,8 @@ class BadRequest(EngineError):
 
     code = "bad-request"
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, field: str, message: str, *, next: str | None = None) -> None:
+        super().__init__(message, next=next)
         self.field = field
 
 

@@ -7,7 +7,6 @@ command line; ends by SIGTERM after what is under way, at once when its supervis
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -25,9 +24,9 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
 
-from engine import heal, periodic
+from engine import heal, loading, periodic
 from engine.drain import Drain
-from engine.errors import EngineError
+from engine.errors import BadRequest, EngineError
 from engine.figures import day_of
 from engine.hints import connect
 from engine.ids import token
@@ -264,9 +263,11 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(process)d %(message)s")
     logging.getLogger("engine").setLevel(told.get("log", "INFO"))
     logging.getLogger("rq").setLevel(logging.CRITICAL)  # a lost Redis is told by us, in a line
-    sys.path.insert(0, os.getcwd())
-    for module in told["modules"]:
-        importlib.import_module(module)
+    try:
+        loading.load(told["modules"])
+    except BadRequest as error:  # it was loaded before: somebody is changing it
+        log.error("%s", error.message)
+        sys.exit(loading.UNLOADABLE)
     loop = Loop(open_runtime(Settings(**told["settings"])), told["supervisor"], told["version"])
 
     def stop(number: int, frame: object) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from bbctl.cli.engine import engine_settings, runtime, say_troubles
+from bbctl.cli.engine import engine_settings, runtime, say_troubles, translated
 from bbctl.cli.front import Call
+from engine.loading import tried
 from engine.supervisor import Supervisor
 
 ENDS = {signal.SIGTERM: 0, signal.SIGINT: 130, signal.SIGHUP: 129}
@@ -33,6 +34,9 @@ def work(
       bbctl work --import invoicing.activities
     """
     call: Call = ctx.obj
+    if imports:
+        with translated():
+            tried(imports)
     with runtime(call) as rt:
         rt.store.open()  # what is wrong with the stores is said here, once, not by each worker
         say_troubles(call, rt, "workers wait until it is mended: bbctl stores status")
