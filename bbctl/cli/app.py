@@ -20,7 +20,7 @@ from typing import Any
 from bbctl.cli.table import COMMANDS, NOUNS, PANELS, Command, nouns
 from bbctl.errors import BbctlError, Interrupted, UsageError
 
-HINT = {"ON CALL": "bbctl -i lab … practises on fake hosts"}
+COLUMNS = 80  # of the front page
 # Options that take a free text: what follows them is never one of ours.
 FREE_TEXT = {
     "-g",
@@ -110,7 +110,7 @@ def find(rest: Sequence[str]) -> tuple[Command, list[str]]:
 
 def overview() -> str:
     """The front page: panels of words."""
-    lines = ["bbctl: keep Backbeat alive          " + HINT["ON CALL"], ""]
+    lines = ["bbctl: keep Backbeat alive          bbctl -i lab … practises on fake hosts", ""]
     for panel, commands in PANELS.items():
         said: dict[str, list[str]] = {}
         for c in commands:
@@ -120,10 +120,10 @@ def overview() -> str:
         lines += _fill(f"{panel:<11}", words)
     lines += [
         "",
-        "Everywhere   -i/--inventory FILE (or lab)   -o/--output table|json|yaml   -y/--yes   --help",
-        "Examples     bbctl diagnose accounting-worker2       what is wrong, and what to type",
-        "             bbctl restart workers --dry-run         every command, nothing done",
-        "             bbctl wf why invoice=4711               why it hangs",
+        "Everywhere   -i/--inventory FILE  -o/--output table|json|yaml  -y/--yes  --help",
+        "Examples     bbctl diagnose accounting-worker2   what is wrong, and what to type",
+        "             bbctl restart workers --dry-run     every command, nothing done",
+        "             bbctl wf why invoice=4711           why it hangs",
     ]
     return "\n".join(lines)
 
@@ -133,10 +133,10 @@ def _noun(noun: str, verbs: list[str]) -> str:
     return f"{noun} {'|'.join(verbs[:8])}{more}" if verbs else noun
 
 
-def _fill(label: str, words: list[str], width: int = 112) -> list[str]:
+def _fill(label: str, words: list[str]) -> list[str]:
     lines, current = [], label
     for word in words:
-        if len(current) + len(word) + 3 > width:
+        if len(current) + len(word) + 3 > COLUMNS:
             lines.append(current)
             current = " " * len(label)
         current += ("" if current.strip() in ("", label.strip()) else " · ") + word

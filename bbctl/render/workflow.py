@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, draw, noted, out, safe, table
+from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, draw, noted, out, paragraph, safe, table
 
 if TYPE_CHECKING:
     from engine.explain import Answer, Group, Reason
@@ -50,11 +50,11 @@ def why(answer: Answer) -> None:
     about = _about(answer)
     nodes = _family(answer)
     wide = max((len(safe(n.name)) + 2 * depth for n, depth in nodes), default=0)
-    for line in _folded(nodes, about, wide, answer.scene.now):
+    for line in _folded(nodes, about, wide):
         draw(line)
     for reason in answer.causes:
         if reason.node.wf != answer.root.id or reason.node.is_workflow:
-            draw(*_reason_lines(reason, 0, len(reason.node.name), answer.scene.now))
+            draw(*_reason_lines(reason, 0, len(reason.node.name)))
     for reason in answer.reasons:
         if reason.row.remark and about[reason.node.id] is not reason:
             draw(
@@ -107,7 +107,7 @@ def walk(root: Node, kids: Mapping[str, Sequence[Node]], nodes: Mapping[str, Nod
         todo += [(n, depth + 1) for n in reversed(kids.get(node.id, ()))]
 
 
-def _folded(nodes: list[tuple[Node, int]], about: Mapping[str, Reason], wide: int, now: int) -> Iterator[Text]:
+def _folded(nodes: list[tuple[Node, int]], about: Mapping[str, Reason], wide: int) -> Iterator[Text]:
     quiet: list[tuple[Node, int]] = []
     shown = 0
     for node, depth in nodes:
@@ -118,9 +118,7 @@ def _folded(nodes: list[tuple[Node, int]], about: Mapping[str, Reason], wide: in
         quiet = []
         shown += 1
         if shown <= ROWS:
-            yield from (
-                _reason_lines(about[node.id], depth, wide, now) if node.id in about else [_plain(node, depth, wide)]
-            )
+            yield from (_reason_lines(about[node.id], depth, wide) if node.id in about else [_plain(node, depth, wide)])
     yield from _quiet(quiet, wide)
     if shown > ROWS:
         yield Text(f"  … {shown - ROWS} more: bbctl wf show", style=DIM)
@@ -144,17 +142,19 @@ def _plain(node: Node, depth: int, wide: int) -> Text:
     return line
 
 
-def _reason_lines(reason: Reason, depth: int, wide: int, now: int) -> list[Text]:
+def _reason_lines(reason: Reason, depth: int, wide: int) -> list[Text]:
     cause = reason.row.id not in ("W4", "W5", "W7")
     style = COLOUR[reason.verdict]
     line = Text("  " + "  " * depth)
     line.append("▶ " if cause else "◦ ", style=style if cause else DIM)
     line.append(f"{safe(reason.node.name):<{wide - 2 * depth}}  {short(reason.node)}", style="bold" if cause else "")
-    line.append(f"  {safe(reason.because)}")
+    line.append("  ")
+    said = Text(safe(reason.because))
     if cause:
-        line.append(f"    {reason.row.id}{' late' if reason.late else ''}", style=style)
-    indent = " " * (2 + 2 * depth) + "│" + " " * (wide - 2 * depth + 13)
-    return [line, *(Text(indent + safe(fact), style=DIM) for fact in (reason.evidence if cause else ()))]
+        said.append(f"    {reason.row.id}{' late' if reason.late else ''}", style=style)
+    indent = Text(" " * (2 + 2 * depth) + "│" + " " * (wide - 2 * depth + 13), style=DIM)
+    facts = reason.evidence if cause else ()
+    return [paragraph(line, said), *(paragraph(indent, Text(safe(fact), style=DIM)) for fact in facts)]
 
 
 def _options(options: Sequence[Option]) -> list[Text]:
@@ -274,11 +274,11 @@ def _group_lines(group: Group) -> list[Text]:
     )
     ids = " ".join(dict.fromkeys(short(r.node) for r in group.reasons[:6]))
     more = f" and {len(group.reasons) - 6} more" if len(group.reasons) > 6 else ""
-    next = group.reasons[0].options[0].command
+    next, indent = group.reasons[0].options[0].command, Text(" " * 12)
     return [
         head,
-        Text(f"            {safe(group.because)}"),
-        Text(f"            {ids}{more}", style=DIM),
+        paragraph(indent, Text(safe(group.because))),
+        paragraph(indent, Text(f"{ids}{more}", style=DIM)),
         Text(f"            next  {next}" + (f" · bbctl wf retry --group {group.id}" if retryable(group) else "")),
     ]
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from bbctl.cli.app import overview
 from bbctl.model import Host, Ssh
 from bbctl.render import inventory, screen
 
@@ -64,3 +65,7 @@ def test_a_column_that_no_host_fills_is_not_shown() -> None:
     labelled = replace(host, labels={"rack": "b"})
     assert "labels" not in inventory.hosts([host])
     assert inventory.hosts([host, labelled]).splitlines()[0].endswith("labels")
+
+
+def test_the_front_page_fits_eighty_columns() -> None:
+    assert max(map(len, overview().splitlines())) <= 80
