@@ -57,7 +57,7 @@ def unfinished(home: Path, group: str) -> Regroup | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        raise Failed(f"{path} cannot be read", next=f"remove it, then bbctl wf retry --group {group}") from None
+        raise Failed(f"{path} cannot be read", next=f"remove it · then bbctl wf retry --group {group}") from None
     for line in lines:
         if line.startswith('{"done": ') and line.endswith("}"):  # half a line, from a kill in mid-write, is done again
             found.done.append(str(json.loads(line)["done"]))

@@ -185,7 +185,7 @@ class Settings:
             return "compatible"
         raise ConfigError(
             f"{host} is not loopback: say how clients prove who they are", code="auth-needed",
-            next="bbctl serve --auth strict (or compatible, behind a wall of your own)",
+            next="bbctl serve --auth strict · or compatible, behind a wall of your own",
         )  # fmt: skip
 
     # -- playbooks and runbook
@@ -223,7 +223,7 @@ def _not_planted(path: Path) -> None:
     folder, file = path.absolute().parent.stat(), path.stat()
     if folder.st_mode & stat.S_IWOTH and file.st_uid not in (0, os.geteuid()):
         said = f"{path}:1: belongs to somebody else, in a folder that anyone may write to: refused"
-        raise ConfigError(said, next=f"bbctl -i {path} … takes it on purpose")
+        raise ConfigError(said, next=f"bbctl -i {path} hosts · -i takes it on purpose")
 
 
 def machine() -> str:

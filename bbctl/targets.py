@@ -153,7 +153,7 @@ def _label(text: str) -> tuple[str, str]:
 def _no_hosts(fleet: Fleet) -> UsageError:
     if fleet.source is None:
         return UsageError(
-            "there is no inventory, so no host", code="no-inventory", next="bbctl init DIR, or -i FILE, or -i lab"
+            "there is no inventory, so no host", code="no-inventory", next="bbctl init DIR · or -i FILE · or -i lab"
         )
     return UsageError(f"{fleet.source} names no host", code="no-hosts", next="bbctl config check")
 

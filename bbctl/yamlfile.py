@@ -98,7 +98,9 @@ def _read(path: Path, name: str) -> str:
             os.close(handle)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise complaint(name, 1, f"cannot be read: {why}", next="bbctl init DIR writes a commented sample") from None
+        raise complaint(
+            name, 1, f"cannot be read: {why}", next="bbctl init DIR · it writes a commented sample"
+        ) from None
     if len(data) > MAX_BYTES:
         raise complaint(name, 1, f"larger than {MAX_BYTES // 1_000_000} MB: refused")
     try:

@@ -41,7 +41,7 @@ def check(ctx: typer.Context) -> None:
     call: Call = ctx.obj
     fleet = call.fleet
     if fleet.source is None:
-        raise UsageError("there is no inventory to check", code="no-inventory", next="bbctl init DIR, or -i FILE")
+        raise UsageError("there is no inventory to check", code="no-inventory", next="bbctl init DIR · or -i FILE")
     said = remarks(fleet)
     value = {
         "file": str(fleet.source), "site": fleet.site, "hosts": len(fleet.hosts), "groups": len(fleet.groups),

@@ -208,7 +208,7 @@ def _open(urls: list[str], call: Call) -> None:
         if not url.startswith(("http://", "https://")):
             call.say(f"{url} is no web address")
         elif not webbrowser.open(url):
-            raise Failed("there is no browser here", next="bbctl links, and open it elsewhere", code="no-browser")
+            raise Failed("there is no browser here", next="bbctl links · open it elsewhere", code="no-browser")
 
 
 def _known(call: Call, page: Page) -> Known:

@@ -174,7 +174,7 @@ def _ground(folder: Path, workers: int | None) -> Ground:
         known = grounds.choose(folder, workers or 3)
     elif workers is not None and workers != known.workers:
         if _processes(folder):
-            raise UsageError(f"the lab is up with {known.workers} workers", next="bbctl lab down, then up again")
+            raise UsageError(f"the lab is up with {known.workers} workers", next="bbctl lab down · then bbctl lab up")
         known = replace(known, workers=grounds.choose(folder, workers).workers)
     known.save()
     return known

@@ -107,7 +107,7 @@ class Journal:
             except OSError as error:
                 failure = NotWritten(
                     f"{self.folder / 'journal.jsonl'} cannot be written: {error.strerror}",
-                    next=f"make room, then bbctl runs resume {self.run}",
+                    next=f"make room · then bbctl runs resume {self.run}",
                 )
                 self.broken = self.broken or failure
             if failure is None or event != "intent":

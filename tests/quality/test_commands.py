@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -52,3 +56,46 @@ def test_our_options_are_taken_out_before_and_after_the_command_but_never_after_
 def test_a_free_text_that_looks_like_one_of_our_options_stays_a_text() -> None:
     assert sort(["logs", "w1", "-g", "-o"]).rest == ("logs", "w1", "-g", "-o")
     assert sort(["restart", "w1", "--reason", "-y"]).yes is False
+
+
+def _told() -> list[str]:
+    """Every command that the source says to type next; what is filled in later is X."""
+    found = set()
+    for path in (Path(__file__).parents[2] / "bbctl").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = isinstance(node, ast.keyword) and node.arg == "next"
+            named = named or (
+                isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "next" for t in node.targets)
+            )
+            for text in _texts(node.value) if named and isinstance(node, ast.keyword | ast.Assign) else ():
+                found |= {said.strip().removeprefix("then ") for said in text.split(" · ") if "bbctl " in said}
+    return sorted(found)
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    """The texts in an expression, each as a whole."""
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(p.value) if isinstance(p, ast.Constant) else "X" for p in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _texts(child)
+
+
+def test_the_source_tells_commands_to_type() -> None:
+    assert len(_told()) > 50
+
+
+@pytest.mark.parametrize("said", _told())
+def test_a_command_that_is_told_as_the_next_one_exists_and_takes_those_words(said: str) -> None:
+    assert said.startswith("bbctl "), "first the command, then ` · ` and a remark"
+    words = sort(shlex.split(said)[1:])
+    if not words.rest or ("X" in words.rest[:2] and words.rest[0] in ("X", "wf", "workflow")) or "--help" in words.rest:
+        return  # what is told depends on the call
+    command, rest = find(list(words.rest))
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name=command.name)(load(command))
+    parsed = typer.main.get_command(app)
+    _, left, _ = parsed.make_parser(parsed.context_class(parsed)).parse_args(list(rest))
+    assert left == []
