@@ -61,10 +61,10 @@ def table(*columns: str) -> Table:
     return made
 
 
-def draw(*things: Any, stderr: bool = False) -> None:
+def draw(*things: Any) -> None:
     """Print Rich renderables or strings. A line with a command to type is left to the terminal to break: copied from there it
     is one line again."""
-    where = console(stderr=stderr)
+    where = console()
     for thing in things:
         command = "bbctl " in (thing if isinstance(thing, str) else getattr(thing, "plain", ""))
         where.print(_typed(thing), soft_wrap=True if command else None)
@@ -77,8 +77,9 @@ def noted(head: Sequence[str], rows: Sequence[tuple[Sequence[Text], Text]]) -> N
     lines = [[Text(word, DIM) for word in head], *(list(cells) for cells, _ in rows)]
     wide = [max(line[at].cell_len for line in lines) for at in range(len(head))]
     remarks = [Text(), *(remark for _, remark in rows)]
-    room = console().width - sum(wide) - 2 * len(wide)
-    below = any(remark.cell_len > room for remark in remarks)
+    where = console()
+    room = where.width - sum(wide) - 2 * len(wide)
+    below = not where.soft_wrap and any(remark.cell_len > room for remark in remarks)
     made = []
     for line, remark in zip(lines, remarks, strict=True):
         row = Text("  ").join([*(_padded(cell, width) for cell, width in zip(line, wide, strict=True)), Text()])
@@ -100,10 +101,11 @@ def paragraph(lead: Text, body: Text) -> Text:
     type stays a line (`draw`)."""
     from rich.text import Text
 
-    at, room = lead.cell_len, console().width - lead.cell_len
-    if body.cell_len <= room or room < NARROW or "bbctl " in body.plain:
+    where, at = console(), lead.cell_len
+    room = where.width - at
+    if where.soft_wrap or body.cell_len <= room or room < NARROW or "bbctl " in body.plain:
         return lead.copy().append_text(body)
-    return lead.copy().append_text(Text("\n" + " " * at).join(body.wrap(console(), room)))
+    return lead.copy().append_text(Text("\n" + " " * at).join(body.wrap(where, room)))
 
 
 @contextmanager

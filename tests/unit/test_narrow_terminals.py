@@ -16,6 +16,7 @@ NAME = "accounting-worker1.snc1"
 WHY = "connect: 10.0.0.1 port 22: refused: nothing listens there, and nothing did an hour ago"
 ROWS = [([Text(NAME), Text("unreachable")], Text(WHY)), ([Text("w2"), Text("ok")], Text())]
 HEAD = ("host", "state")
+REAL = screen.console
 
 
 @pytest.fixture
@@ -58,6 +59,14 @@ def test_a_command_to_type_is_one_line_whatever_the_width(capsys: Printed) -> No
         screen.draw(Text(typed), screen.paragraph(Text("  "), Text(typed)))
     told = typed.replace("bbctl ", "bbctl -i lab ")
     assert capsys.readouterr().out.splitlines() == [told, "  " + told]
+
+
+def test_without_a_terminal_a_row_is_a_line_however_long(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    monkeypatch.setattr(screen, "console", REAL)
+    why = f"{WHY}; " * 9
+    screen.noted(HEAD, [(ROWS[0][0], Text(why))])
+    screen.draw(screen.paragraph(Text("   login   "), Text(why)))
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{NAME}  unreachable  {why}".rstrip(), f"   login   {why}"]
 
 
 def test_a_column_that_no_host_fills_is_not_shown() -> None:
