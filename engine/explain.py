@@ -67,7 +67,8 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """`causes` first, then who waits for them; `same` is how many workflows share the first cause, itself included."""
+    """`causes` first, then who waits for them; `same` is how many workflows share the first cause, itself included; at
+    least so many where `same_more`."""
 
     verdict: Why
     root: Node
@@ -78,6 +79,7 @@ class Answer:
     scene: Scene
     same: int = 1
     same_since: int | None = None
+    same_more: bool = False
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -246,11 +248,12 @@ def why(rt: Runtime, asked: Node, *, expected: Mapping[str, float]) -> Answer:
     reasons = [judging.reason(scene, n, row, late=n.id in late) for n, rows in judged for row in _worth_saying(rows)]
     causes = sorted((r for r in reasons if r.row.id not in FOLLOWERS), key=_worst_first)
     followers = sorted((r for r in reasons if r.row.id in FOLLOWERS), key=lambda r: r.node.seq)
-    same, since = _same_cause(rt, judging, causes[0]) if causes else (1, None)
+    same, since, more = _same_cause(rt, judging, causes[0]) if causes else (1, None, False)
     clients = scene.clients or {}
     return Answer(
         verdict=verdict(reasons), root=root, asked=asked, causes=tuple(causes), followers=tuple(followers), scene=scene,
         client=clients[root.client].name if root.client in clients else root.client, same=same, same_since=since,
+        same_more=more,
     )  # fmt: skip
 
 
@@ -315,18 +318,19 @@ def _worst_first(reason: Reason) -> tuple[bool, int, int]:
     return reason.row.remark, WORST.index(reason.verdict), reason.since or 0
 
 
-def _same_cause(rt: Runtime, judging: Judge, reason: Reason) -> tuple[int, int | None]:
-    """How many workflows are held up in this way, as far as the first few hundred show, and since when."""
+def _same_cause(rt: Runtime, judging: Judge, reason: Reason) -> tuple[int, int | None, bool]:
+    """How many workflows are held up in this way, as far as the first few hundred show; since when; may there be more?"""
     if reason.verdict == "waiting":
-        return 1, None
+        return 1, None, False
     narrow = {"ss": reason.node.ss, "client": reason.node.client, "name": reason.node.name}
-    batch = [n for n in survey.slice_of(rt, "", SAME, narrow) if n.id != reason.node.id]
+    found = survey.slice_of(rt, "", SAME, narrow)
+    batch = [n for n in found if n.id != reason.node.id]
     if not batch:
-        return 1, reason.since
+        return 1, reason.since, False
     scene = survey.around(rt, batch)
     alike = [r for r in _unhealthy(judging, scene, batch) if r.group == reason.group]
     since = min((r.since for r in [*alike, reason] if r.since is not None), default=None)
-    return len({r.node.wf for r in alike} | {reason.node.wf}), since
+    return len({r.node.wf for r in alike} | {reason.node.wf}), since, len(found) == SAME
 
 
 # -- stuck ---------------------------------------------------------------------------------------------------------

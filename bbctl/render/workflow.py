@@ -65,7 +65,8 @@ def why(answer: Answer) -> None:
             )
     if answer.same > 1 and answer.causes:
         since = f" since {clock(seconds(answer.same_since))}" if answer.same_since else ""
-        draw("", f"same cause: {answer.same} workflows{since} → bbctl wf stuck --group {answer.causes[0].group}")
+        more = " or more" if answer.same_more else ""
+        draw("", f"same cause: {answer.same}{more} workflows{since} → bbctl wf stuck --group {answer.causes[0].group}")
     if answer.causes:
         draw("", *_options(answer.causes[0].options))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bbctl.render import workflow as screen
 from engine import explain, figures, heal, periodic
 from engine.model import ClientRecord, Node, WorkerRecord
 from engine.runtime import Runtime, open_runtime
@@ -174,7 +175,9 @@ def test_while_a_worker_of_an_older_version_lives_nobody_claims_that_no_worker_h
     assert "no worker has loaded" not in answer.causes[0].because
 
 
-def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(rt: Runtime) -> None:
+def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def failed(error: str) -> Node:
         b = building(rt)
         lines = [[b.then, "xe", f'{{"error":{{"message":"{error}"}}}}']]
@@ -190,7 +193,12 @@ def test_equal_causes_stand_together_under_a_fingerprint_that_does_not_change(rt
     again = explain.stuck(rt, expected={}, group=groups[0].id)
     assert [len(g.nodes) for g in again] == [3]
     answer = explain.why(rt, rt.store.by_ids([groups[0].nodes[0]])[groups[0].nodes[0]], expected={})
-    assert (answer.causes[0].group, answer.same) == (groups[0].id, 3)
+    assert (answer.causes[0].group, answer.same, answer.same_more) == (groups[0].id, 3, False)
+    monkeypatch.setattr(explain, "SAME", 2)  # no more are looked at
+    some = explain.why(rt, answer.root, expected={})
+    assert (some.same, some.same_more) == (2, True)
+    screen.why(some)
+    assert "same cause: 2 or more workflows" in capsys.readouterr().out
 
 
 def test_stuck_says_nothing_of_healthy_waits_and_keeps_young_ones_back_when_asked(rt: Runtime) -> None:
