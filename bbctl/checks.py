@@ -316,14 +316,12 @@ def in_order(troubles: Sequence[Trouble]) -> list[Trouble]:
     return sorted(troubles, key=lambda t: (t.finding.severity, rank.get(t.finding.id, 99), t.finding.target))
 
 
-def engine_trouble(
-    name: str, state: State, *, target: str, title: str, said: Mapping[str, str], next: str, since: float | None = None
-) -> Trouble:
+def engine_trouble(name: str, state: State, *, target: str, title: str, said: Mapping[str, str], next: str) -> Trouble:
     """A trouble of the engine or its stores, for whoever asked them."""
     check = CHECKS[name]
     evidence = tuple((label, mask(text)) for label, text in said.items())
     finding = Finding(
-        id=name, severity=check.severity, target=target, title=title, since=since, evidence=evidence, runbook=check.runbook,
+        id=name, severity=check.severity, target=target, title=title, since=None, evidence=evidence, runbook=check.runbook,
         next=next,
     )  # fmt: skip
     return Trouble(state=state, finding=finding)

@@ -38,11 +38,11 @@ class Born:
         return born(self.pid) == self
 
 
-def dies_with(parent: int, *, sent: int = signal.SIGKILL) -> Callable[[], None]:
-    """For `preexec_fn`: the child gets `sent` when the thread that made it ends. Only for parents without threads."""
+def dies_with(parent: int) -> Callable[[], None]:
+    """For `preexec_fn`: the child is killed when the thread that made it ends. Only for parents without threads."""
 
     def ask() -> None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, int(sent))
+        _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != parent:
             os._exit(1)
 

@@ -46,22 +46,20 @@ class Seen:
 
 
 def look(
-    transport: Transport, hosts: Sequence[Host], *, known: Mapping[str, Host], service: str | None = None,
-    width: int = 32, report: Callable[[str], None] | None = None,
-) -> list[Facts]:  # fmt: skip
+    transport: Transport, hosts: Sequence[Host], *, known: Mapping[str, Host], service: str | None = None
+) -> list[Facts]:
     """Facts of every service of these hosts (or of the one named), in their order. `known`: the inventory's hosts."""
-    return [s.facts for s in look_closely(transport, hosts, known=known, service=service, width=width, report=report)]
+    return [s.facts for s in look_closely(transport, hosts, known=known, service=service)]
 
 
 def look_closely(
     transport: Transport, hosts: Sequence[Host], *, known: Mapping[str, Host], service: str | None = None,
-    width: int = 32, report: Callable[[str], None] | None = None, deadline: float | None = None,
+    deadline: float | None = None,
 ) -> list[Seen]:  # fmt: skip
     """As `look`, with what the facts were concluded from. A host that cannot be looked at is a fact too: nothing raises.
     After `deadline` seconds in all, a host that has not answered counts as `timeout`."""
     eye = _Eye(transport=transport, known=known, service=service)
-    told = None if report is None else lambda name, _: report(name)
-    seen = fanout(hosts, eye.host, width=width, report=told, deadline=deadline)
+    seen = fanout(hosts, eye.host, deadline=deadline)
     return [one for host in hosts for one in seen.get(host.name) or _late(host, service, deadline)]
 
 

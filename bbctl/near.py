@@ -8,9 +8,9 @@ from difflib import get_close_matches
 MAX_SHOWN = 60
 
 
-def nearest(word: str, known: Iterable[str], *, count: int = 3) -> list[str]:
-    """The known words most like `word`, best first; none where nothing is alike."""
-    return get_close_matches(word[:MAX_SHOWN], sorted(set(known)), n=count, cutoff=0.6)
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known words most like `word`, three at most, best first; none where nothing is alike."""
+    return get_close_matches(word[:MAX_SHOWN], sorted(set(known)), n=3, cutoff=0.6)
 
 
 def hint(word: str, known: Iterable[str]) -> str:

@@ -160,17 +160,15 @@ def _finding(row: Row, node: Node, *, applied: bool = False) -> Finding:
     return Finding(row=row, node=node, target=target, consequence=says, applied=applied)
 
 
-def heal_workflow(
-    rt: Runtime, workflow: str, *, apply: bool = False, modes: tuple[Mode, ...] = ("A", "C")
-) -> list[Finding]:
-    """All of a workflow's nodes; `apply` repairs the rows of these modes, the findings say which it did."""
+def heal_workflow(rt: Runtime, workflow: str, *, apply: bool = False) -> list[Finding]:
+    """All of a workflow's nodes; `apply` repairs what can be, the findings say which it did."""
     scene = survey.of_workflow(rt, workflow, history=True)
     own = [n for n in scene.nodes.values() if workflow in (n.id, n.wf)]
-    return list(_healed(rt, _still(rt, findings(scene, own)), apply, modes))
+    return list(_healed(rt, _still(rt, findings(scene, own)), apply, ("A", "C")))
 
 
 def heal_all(rt: Runtime, *, apply: bool = False, modes: tuple[Mode, ...] = ("A", "C")) -> Iterator[Finding]:
-    """The same for every node there is, as it goes."""
+    """The same for every node there is, as it goes, and for the rows of these modes."""
     for scene, batch in survey.unfinished(rt):
         here = (f for f in findings(scene, batch) if not f.row.whole)
         yield from _healed(rt, _still(rt, here), apply, modes)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from engine.retry import DEFAULT_INTERVAL, DEFAULT_RETRIES
 
 Mode = Literal["blocking", "non_blocking", "fire_and_forget"]
-NodeType = Literal["decision", "activity", "flag"]
 MODES = ("blocking", "non_blocking", "fire_and_forget")
 TYPES = ("decision", "activity", "flag")
 

@@ -6,24 +6,7 @@ changes by a move of the table MOVES only; a move tests the client machine first
 
 from __future__ import annotations
 
-from typing import Literal
-
 from engine.errors import InvalidTransition
-
-ServerStatus = Literal[
-    "pending",
-    "ready",
-    "started",
-    "sent_to_client",
-    "processing_children",
-    "complete",
-    "paused",
-    "errored",
-    "retrying",
-    "retries_exhausted",
-    "deactivated",
-]
-ClientStatus = Literal["pending", "ready", "received", "processing", "complete", "errored", "resolved", "shutdown"]
 
 SERVER: dict[str, tuple[str, ...]] = {
     "pending": ("ready", "deactivated", "errored"),

@@ -90,9 +90,9 @@ def _keep_refused(rt: Runtime, node_id: str, response: str | None, check: Callab
         return
 
 
-def cancel(rt: Runtime, client: str | None, node_id: str, *, workflow_id: str | None = None) -> None:
+def cancel(rt: Runtime, client: str | None, node_id: str) -> None:
     """As change_status "canceled"."""
-    change_status(rt, client, node_id, "canceled", workflow_id=workflow_id)
+    change_status(rt, client, node_id, "canceled")
 
 
 def _unless_deactivated(change: Callable[[Node, Context], None]) -> door.Event:

@@ -149,8 +149,8 @@ def slice_of(rt: Runtime, after: str, limit: int, narrow: Mapping[str, Any] | No
     return rt.store.find(query, sort="_id", limit=limit, history=True)
 
 
-def untidy(rt: Runtime, limit: int = 1000) -> list[Node]:
-    """Finished nodes and workflows with something left over: all of the collection is read for them."""
+def untidy(rt: Runtime) -> list[Node]:
+    """Finished nodes and workflows with something left over, a thousand at most: all of the collection is read for them."""
     finished: dict[str, Any] = {"ss": {"$nin": UNFINISHED}}
     left = [
         {"complete_by": {"$gt": 0}},
@@ -158,7 +158,7 @@ def untidy(rt: Runtime, limit: int = 1000) -> list[Node]:
         {"look": {"$exists": True}},
         {"open": {"$exists": True}},
     ]
-    return rt.store.find({**finished, "$or": left}, sort="_id", limit=limit, history=True)
+    return rt.store.find({**finished, "$or": left}, sort="_id", limit=1000, history=True)
 
 
 def node_with_history(rt: Runtime, id: str) -> Node | None:

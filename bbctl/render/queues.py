@@ -25,7 +25,7 @@ FLUSH_SHOWN = 86_400_000  # ms a flush is worth a line
 def queues(stats: Stats, ticks: Sequence[Tick], samples: Sequence[Sample], now: int) -> None:
     """Everything on one screen, the verdict first."""
     draw(_verdict(stats), "", *_plots(samples, stats), "")
-    draw(*_figures(stats, now), "")
+    draw(*_figures(stats), "")
     draw(*_workers(stats.workers, now), "")
     draw(_periodic(ticks, now))
     for line in _flushes(ticks, now):
@@ -59,9 +59,9 @@ def _verdict(stats: Stats) -> Text:
     return line
 
 
-def plot(values: Sequence[float], columns: int = COLUMNS) -> str:
+def plot(values: Sequence[float]) -> str:
     """The last values, each a column, the largest full height; a value above nothing is never drawn as nothing."""
-    shown = list(values)[-columns:]
+    shown = list(values)[-COLUMNS:]
     top = max(shown, default=0)
     if top <= 0:
         return STEPS[1] * len(shown)
@@ -82,7 +82,7 @@ def _plots(samples: Sequence[Sample], stats: Stats) -> list[Text]:
     ]
 
 
-def _figures(stats: Stats, now: int) -> list[Text]:
+def _figures(stats: Stats) -> list[Text]:
     following = f", next {clock(stats.next_timer / 1000)}" if stats.next_timer else ""
     late = f", {stats.late} late" if stats.late else ""
     return [

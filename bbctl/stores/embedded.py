@@ -33,12 +33,12 @@ class StoreUrls:
     redis: str
 
 
-def ensure_stores(home: Path, *, say: Callable[[str], None], within: float = PATIENCE) -> StoreUrls:
+def ensure_stores(home: Path, *, say: Callable[[str], None]) -> StoreUrls:
     """The embedded stores below `home`, started if need be, both answering. `say` gets a line if they are started.
 
-    Raises StoreDown where no binary fits this machine, a server does not stay up, or `within` seconds pass.
+    Raises StoreDown where no binary fits this machine, a server does not stay up, or PATIENCE seconds pass.
     """
-    until, told = time.monotonic() + within, False
+    until, told = time.monotonic() + PATIENCE, False
     while True:
         record = _record(home)
         urls = _urls(home, record)
@@ -52,11 +52,6 @@ def ensure_stores(home: Path, *, say: Callable[[str], None], within: float = PAT
             _start(home)
         _give_up(home, record, late=time.monotonic() > until)
         time.sleep(0.03)
-
-
-def known_urls(home: Path) -> StoreUrls | None:
-    """The URLs as last recorded, whether or not anything answers; None where nothing was ever started."""
-    return _recorded(home, _record(home))
 
 
 def status(home: Path) -> Mapping[str, Mapping[str, Any]]:
