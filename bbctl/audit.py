@@ -37,8 +37,9 @@ def act(entry: Mapping[str, Any]) -> str:
 
 
 def outcome(entry: Mapping[str, Any]) -> str:
-    """What came of it, in words; of several hosts each word once. Of a line before the act: what was decided."""
-    result = entry.get("result", entry.get("decision", ""))
+    """What came of it, in its own words where it left some; of several hosts each word once. Of a line before the act: what
+    was decided."""
+    result = entry.get("said") or entry.get("result", entry.get("decision", ""))
     said = result.values() if isinstance(result, Mapping) else [result]
     return ", ".join(dict.fromkeys(map(str, said)))
 

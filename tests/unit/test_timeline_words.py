@@ -32,6 +32,8 @@ def test_an_act_on_workflows_and_a_command_on_hosts_are_told_in_full() -> None:
         ("workflow retry", ["F-1", "a", "b"]),
         ("exec df -h", ["w1.snc1"]),
     ]
+    (half,) = _acts([{**exec_, "said": "1 of 2 ok · 1 unreachable"}])
+    assert half["outcome"] == "1 of 2 ok · 1 unreachable"
 
 
 def test_a_kill_is_told_with_what_came_of_it_on_all_hosts() -> None:
