@@ -81,6 +81,8 @@ def kept(screen: Screen, home: Path, environ: dict[str, str]) -> str:
         until, typed = time.monotonic() + PATIENCE, False
         while time.monotonic() < until:
             over, now = ended.exists(), plain(terminal.screen())
+            if "a defect of bbctl" in now:
+                raise RuntimeError(f"{screen.types}\n{now}")
             if screen.at and not typed and re.search(screen.at, now):
                 if screen.keys is None:
                     return now
