@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bbctl import dumps, health
@@ -178,10 +180,26 @@ def test_threads_that_merely_wait_are_no_deadlock() -> None:
         "-Dkeystore.password=CANARY -Xmx2g", "Authorization: Bearer CANARY1234567890", "api_key: 'CANARY'", "--token CANARY",
         'db.passwd = "CANARY with blanks"', "routing_key: CANARY", "PGPASSWORD=CANARY psql",
         "-----BEGIN RSA PRIVATE KEY-----\nCANARY\n-----END RSA PRIVATE KEY-----",
+        '{"password"=>"CANARY", "authToken" => "CANARY"}',
+        "{'password': 'CANARY'}",
+        r'{\"token\":\"CANARY\"}',
+        "MYSQL_PWD=CANARY DB_PASS='CANARY' db.pass=CANARY --pass CANARY",
+        "<password>CANARY</password>",
+        '<db-password type="plain">CANARY</db-password>',
+        "curl -u bob:CANARY http://h/",
+        "sshpass -p CANARY ssh h",
+        "jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.CANARY",
     ],
 )  # fmt: skip
 def test_passwords_and_tokens_never_leave_in_a_bundle(text: str) -> None:
     assert "CANARY" not in mask(f"before {text} after")
+
+
+def test_what_is_json_stays_json_when_its_secrets_are_masked() -> None:
+    said = {"token": 3, "log": ['{"password":"x"}', "pwd='a b' and", "secret=a\nnext", 'api_key="b" c'], "passed": 12}
+    masked = json.loads(mask(json.dumps(said)))
+    assert masked["log"] == ['{"password":"***"}', "pwd='***' and", "secret=***\nnext", 'api_key="***" c']
+    assert (masked["token"], masked["passed"]) == ("***", 12)
 
 
 def test_what_is_no_secret_stays_readable() -> None:
