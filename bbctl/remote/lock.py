@@ -113,9 +113,7 @@ def probe(lock: Lock) -> str:
     return f"lock={_place(lock)}\n" + _PROBE
 
 
-def acquire(
-    lock: Lock, token: str, *, fields: Mapping[str, str], out: bool = False, old_token: str | None = None
-) -> str:
+def acquire(lock: Lock, token: str, *, fields: Mapping[str, str], old_token: str | None = None) -> str:
     """Shell text that takes the lock where it is free, expired, ours already, or proven by `old_token`.
 
     `fields`: operator, machine, run, reason, step. Answers `ours` with the record as written, or `held` with the other's.
@@ -135,7 +133,7 @@ case $hash in
   unreadable) show unreadable; exit 1;;
   *) [ "$now" -ge "$expires" ] || {{ show held; exit 1; }};;
 esac
-renewed=$now expires=$((now + {_span(lock)})) hash={known[0]} out={int(out)}
+renewed=$now expires=$((now + {_span(lock)})) hash={known[0]} out=0
 record=$(printf '%s %s\n' {pairs})
 put
 show ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,37 @@ def test_a_renewal_says_which_step_is_under_way_and_that_the_host_is_out(place: 
     assert done.record is not None
     assert (done.record.step, done.record.out, done.record.reason) == ("kill", True, "deploy 81")
     assert place.ask(lock.renew(place.lock, "b", step="x")).state == "lost"
+
+
+def test_a_renewal_puts_the_expiry_off_and_the_record_is_replaced_whole(place: Place) -> None:
+    """A new file takes the old one's place: whoever reads meanwhile, without waiting for anybody, sees one of the two."""
+    first, file = place.take("a").record, Path(place.lock.path)
+    before = file.stat()
+    renewed = place.ask(lock.renew(place.lock, "a")).record
+    assert first is not None
+    assert renewed is not None
+    assert renewed.expires - renewed.renewed == pytest.approx(place.lock.expires)
+    assert renewed.expires > first.expires
+    assert file.stat().st_ino != before.st_ino
+
+
+def test_a_step_that_waited_while_the_lock_went_to_another_changes_nothing(place: Place) -> None:
+    place.take("a")
+    ours = Path(place.lock.path).read_text()
+    with open(f"{place.lock.path}.flock", "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        text = lock.guarded(place.lock, "a", f"touch {place.folder}/changed")
+        step = subprocess.Popen([place.shell, "-c", text], stdout=subprocess.PIPE)
+        wait_for(lambda: waits_for_flock(step.pid), "the step to wait its turn")
+        Path(place.lock.path).write_text(ours.replace(lock.digest("a"), lock.digest("b")))
+    said, _ = step.communicate(timeout=30)
+    assert (step.returncode, lock.understand(said).state) == (lock.LOST, "lost")
+    assert not (place.folder / "changed").exists()
+
+
+def waits_for_flock(pid: int) -> bool:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any(Path(f"/proc/{child}/comm").read_text() == "flock\n" for child in children)
 
 
 def test_an_expired_lock_is_taken_over_and_its_old_holder_changes_nothing_more(tmp_path: Path) -> None:

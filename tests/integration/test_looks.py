@@ -239,7 +239,8 @@ def test_the_vip_of_a_file_is_in_out_or_unknown_where_there_is_no_folder_for_it(
 def test_a_lock_is_seen_with_who_why_and_how_long_ago(one: tuple[Site, Jboss, Transport]) -> None:
     _, jboss, transport = one
     fields = {"operator": "ann@ops1", "machine": "ops1", "run": "r-1", "reason": "deploy 81", "step": "stop"}
-    ran = transport.run(jboss.host, script(lock.acquire(jboss.host.lock, "t", fields=fields, out=True)), timeout=10)
+    taken = lock.acquire(jboss.host.lock, "t", fields=fields) + lock.renew(jboss.host.lock, "t", out=True)
+    ran = transport.run(jboss.host, script(taken), timeout=10)
     assert lock.understand(ran.stdout).ours
     found = seen(transport, jboss).facts.lock
     assert found is not None

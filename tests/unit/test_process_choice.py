@@ -56,7 +56,8 @@ def test_our_own_question_and_its_children_are_never_a_candidate() -> None:
     extra = (
         f"\n==> /proc/900/stat <==\n{stat(900, 1, 5)}\n==> /proc/900/cmdline <==\nsh\0-c\0org.jboss.Main -c accounting"
     )
-    found = process.choose(process.understand(listing((20, 1, 1001, JBOSS), extra=extra)), RULE)
+    below = (905, 901, 1001, "tail org.jboss.Main -c accounting")
+    found = process.choose(process.understand(listing((20, 1, 1001, JBOSS), below, extra=extra)), RULE)
     assert found.proc is not None
     assert found.proc.pid == 20
 
