@@ -52,12 +52,16 @@ def unfinished(home: Path, group: str) -> Regroup | None:
     """One that was cut; None if there is none. Failed if its file makes no sense."""
     path = _path(home, group)
     try:
-        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
+        head, *lines = text.splitlines()
         found = Regroup(path, group, tuple(json.loads(head)["ids"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         raise Failed(f"{path} cannot be read", next=f"remove it · then bbctl wf retry --group {group}") from None
+    if not text.endswith("\n"):  # what comes next must not be glued to half a line
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
     for line in lines:
         if line.startswith('{"done": ') and line.endswith("}"):  # half a line, from a kill in mid-write, is done again
             found.done.append(str(json.loads(line)["done"]))

@@ -27,7 +27,7 @@ def threads(
       bbctl threads accounting-worker2 --service jboss
       bbctl threads workers --dumps 3         what moves between them, and what does not
     """
-    from bbctl import audit
+    from bbctl.cli.audited import act
     from bbctl.cli.kill import check_words
     from bbctl.render import services as screens
     from bbctl.ssh.fanout import exit_over, fanout
@@ -39,17 +39,15 @@ def threads(
     hosts = select(call.fleet, target, exclude=exclude, labels=label, needed=True)
     check_words(hosts, service, None)
     names = {h.name: service or next(s.name for s in h.services if s.process) for h in hosts}
-    home, run = call.settings.home(), f"t-{secrets.token_hex(4)}"
-    folder = home / "evidence" / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{run}"
-    with Transport(call.fleet) as transport:
+    folder = (
+        call.settings.home() / "evidence" / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-t-{secrets.token_hex(4)}"
+    )
+    with (
+        act(call, targets={"hosts": [h.name for h in hosts]}, reason=reason or "") as outcome,
+        Transport(call.fleet) as transport,
+    ):
         found = list(fanout(hosts, lambda h: take(transport, h, names[h.name], folder, count=dumps)).values())
-    audit.append(
-        home,
-        {
-            "operator": call.settings.operator(), "argv": audit.masked(call.words), "act": "threads", "run": run,
-            "reason": reason or "", "targets": [h.name for h in hosts], "result": {d.host.name: d.status for d in found},
-        },
-    )  # fmt: skip
+        outcome["result"] = {d.host.name: d.status for d in found}
     rows = [_row(one) for one in found]
     call.show(rows, lambda: screens.threads(rows), name="host")
     ends = ["failed" if one.deadlocks else one.status for one in found]

@@ -10,6 +10,7 @@ import typer
 from bbctl.cli.front import Call, DryRun, Exclude, Label, Reason, Targets
 
 if TYPE_CHECKING:
+    from bbctl.ssh.transport import Transport
     from bbctl.unlock import Held
 
 
@@ -24,7 +25,7 @@ def unlock(
       bbctl unlock accounting-worker2 --dry-run     who holds it
       bbctl unlock accounting-worker2               asks, then releases exactly that lock
     """
-    from bbctl import audit, unlock
+    from bbctl import unlock
     from bbctl.render import services as screens
     from bbctl.ssh.fanout import exit_over, fanout
     from bbctl.ssh.transport import Transport
@@ -42,20 +43,28 @@ def unlock(
             return 0
         if not call.yes:
             call.say(_shown(found))
-        locked = [seen.host.short for seen in found if seen.there]
-        call.confirm(f"Release {', '.join(locked) or 'nothing'}?", result=[_row(seen) for seen in found])
-        done = list(
-            fanout(hosts, lambda host: unlock.release(transport, {s.host.name: s for s in found}[host.name])).values()
-        )
-    if locked:
-        entry = {"operator": call.settings.operator(), "argv": audit.masked(call.words), "act": "unlock"}
-        there = [s.host.name for s in found if s.there]
-        result = {s.host.name: "released" if s.released else "locked" for s in done}
-        lost = audit.after(call.settings.home(), {**entry, "reason": reason or "", "targets": there, "result": result})
-        if lost:
-            call.say(f"the result is not in the audit: {lost}")
-    call.show([_row(s) for s in done], lambda: screens.locks([_row(s) for s in done], _records(done)), name="host")
-    return exit_over([s.status for s in done])
+        locked = [seen for seen in found if seen.there]
+        names = ", ".join(seen.host.short for seen in locked)
+        call.confirm(f"Release {names or 'nothing'}?", result=[_row(seen) for seen in found])
+        done = {seen.host.name: seen for seen in found} | _released(call, transport, locked, reason or "")
+    rows = [_row(seen) for seen in done.values()]
+    call.show(rows, lambda: screens.locks(rows, _records(list(done.values()))), name="host")
+    return exit_over([s.status for s in done.values()])
+
+
+def _released(call: Call, transport: Transport, locked: Sequence[Held], reason: str) -> dict[str, Held]:
+    """The locks that were shown, let go; on record before and after."""
+    from bbctl import unlock
+    from bbctl.cli.audited import act
+    from bbctl.ssh.fanout import fanout
+
+    if not locked:
+        return {}
+    seen = {one.host.name: one for one in locked}
+    with act(call, targets={"hosts": list(seen)}, reason=reason) as outcome:
+        done = fanout([one.host for one in locked], lambda host: unlock.release(transport, seen[host.name]))
+        outcome["result"] = {name: "released" if one.released else "locked" for name, one in done.items()}
+    return done
 
 
 def _row(seen: Held) -> dict[str, Any]:

@@ -201,6 +201,8 @@ def test_unlock_shows_who_holds_it_asks_and_releases_exactly_that_lock(desk: Des
     (row,) = desk.json("unlock", "h1", "--yes", code=0)
     assert (row["held"], row["released"]) == (True, True)
     assert not path.exists()
+    told = desk.json("timeline", code=0)[-1]
+    assert (told["what"], told["outcome"], told["targets"]) == ("unlock", "released", ["h1.snc1"])
     (row,) = desk.json("unlock", "h1", "--yes", code=0)
     assert (row["held"], row["released"]) == (False, False)
 
