@@ -148,7 +148,7 @@ def end(lock: Lock, name: str, *, launch: str, spare: Proc | None, run_as: str |
     """Shell text that ends the command of this launch, its session only, never `spare` (the service) or its children."""
     killer = join(as_user(run_as, ("kill",)))
     return _POLL.format(folder=_folder(lock), name=quote(name), launch=quote(launch)) + _END.format(
-        launch=quote(launch), spare=spare.pid if spare else 0, kill=killer
+        launch=quote(launch), spare=spare.pid if spare else "nobody", kill=killer
     )
 
 

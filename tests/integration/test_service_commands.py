@@ -53,6 +53,12 @@ def test_words_arrive_as_they_are_and_the_exit_is_kept(home: Path) -> None:
     assert not list(home.rglob("canary"))
 
 
+def test_what_a_command_makes_may_be_read_by_others_as_after_any_init_script(home: Path) -> None:
+    launch(home, "/bin/sh", "-c", f"echo up > {home}/server.log")
+    assert ended(home).exit == 0
+    assert (home / "server.log").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_script_whose_child_keeps_its_output_open_is_not_waited_for_and_its_child_lives(home: Path) -> None:
     code = f"import time  # {home}\ntime.sleep(60)"
     launch(home, "/bin/sh", "-c", f"python3 -c '{code}' & echo started")
@@ -83,7 +89,9 @@ def test_the_end_of_an_earlier_launch_of_the_same_run_is_not_taken_for_that_of_a
     launch(home, "/bin/sh", "-c", "exit 5", run="r-1.aa")
     wait_for(lambda: poll(home, "r-1.aa").exit == 5, "its end")
     assert poll(home, "r-1.bb").state == "none", "a launch that never arrived"
-    launch(home, "/bin/sh", "-c", "exit 0", run="r-1.bb")
+    launch(home, "/bin/sh", "-c", f"while [ ! -e {home}/go ]; do sleep 0.1; done", run="r-1.bb")
+    assert poll(home, "r-1.bb").state == "running", "the end of the earlier one"
+    (home / "go").touch()
     wait_for(lambda: poll(home, "r-1.bb").exit == 0, "the end of the later one")
     assert poll(home, "r-1.aa").state == "none"
 
@@ -105,16 +113,37 @@ def test_a_command_killed_from_outside_is_lost_and_so_failed(home: Path) -> None
     assert wait_for(lambda: c if (c := poll(home)).state != "running" else None, "its end").failed
 
 
+def test_a_command_whose_pid_another_process_has_by_now_is_lost(home: Path) -> None:
+    launch(home, "/bin/sh", "-c", f"sleep 60 # {home}")
+    (home / ".bbctl/commands/jboss.start.pid").write_text(f"r-1 {os.getpid()} 1\n")
+    assert poll(home).state == "lost"
+
+
+NAP = """import subprocess, sys, time
+if sys.argv[1] == "spare":
+    subprocess.Popen([sys.executable, __file__, "child"])
+time.sleep(60)
+"""
+
+
 def test_ending_a_stop_command_spares_the_service_and_what_it_started(home: Path) -> None:
-    nap = f"import time  # {home}\ntime.sleep(60)"
-    launch(home, "/bin/sh", "-c", f"python3 -c '{nap}  # spare' & python3 -c '{nap}  # own' & wait")
-    spare, own = (wait_for(lambda w=w: find(home, w), w) for w in (b"# spare", b"# own"))  # type: ignore[misc]
+    (home / "nap.py").write_text(NAP)
+    launch(home, "/bin/sh", "-c", f"python3 {home}/nap.py spare & python3 {home}/nap.py own & wait")
+    spare, child, _ = (wait_for(lambda w=w: find(home, w), w) for w in (b"\0spare", b"\0child", b"\0own"))  # type: ignore[misc]
     proc = Proc(pid=spare, ticks=1, started=0.0, user="x", command="")
     shell(home, service.end(LOCK, "jboss.start", launch="r-1", spare=proc, run_as=None))
-    assert wait_for(lambda: not find(home, b"# own"), "the rest of its session to end")
-    assert find(home, b"# spare") == spare
+    assert wait_for(lambda: not find(home, b"\0own"), "the rest of its session to end")
+    assert (find(home, b"\0spare"), find(home, b"\0child")) == (spare, child)
     assert poll(home).state == "lost"
-    assert own != spare
+
+
+def test_a_stop_command_that_outlives_its_service_is_ended(home: Path) -> None:
+    (home / "nap.py").write_text(NAP)
+    launch(home, "/bin/sh", "-c", f"trap '' TERM; python3 {home}/nap.py own & wait")
+    wait_for(lambda: find(home, b"\0own"), "the command")
+    shell(home, service.end(LOCK, "jboss.start", launch="r-1", spare=None, run_as=None))
+    assert wait_for(lambda: not processes(str(home)), "its session to end")
+    assert poll(home).state == "lost"
 
 
 def test_a_run_ends_no_command_of_another_run(home: Path) -> None:

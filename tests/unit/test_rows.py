@@ -73,6 +73,20 @@ def test_a_client_that_asked_for_it_is_timed_out_by_the_engine_and_not_reported(
     assert row.id == "W9"
 
 
+@pytest.mark.parametrize("why", ["it owes something itself", "it is about to be told", "its workflow is paused"])
+def test_children_that_are_on_their_way_to_be_made_ready_are_no_inconsistency(why: str) -> None:
+    state = made("I10", NOW)
+    parent, child = state.subject, state.nodes[-1]
+    if "owes" in why:
+        parent.do, parent.due = {"mark": True}, NOW
+    elif "told" in why:
+        child.do, child.due = {"tell": True}, NOW
+    else:
+        state.root.paused = {"by": "ann", "at": NOW}
+    scene = scene_of(state)
+    assert "I10" not in [row.id for row in matches(scene, scene.nodes[parent.id])]
+
+
 def test_a_node_is_poisoned_for_the_table_when_it_is_for_the_worker() -> None:
     assert MAX_TRIES == POISONED
 
