@@ -9,14 +9,13 @@ import importlib
 import os
 import signal
 import sys
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bbctl import defects
 from bbctl.cli.table import COMMANDS, NOUNS, PANELS, Command, nouns
 from bbctl.errors import BbctlError, Interrupted, UsageError
 
@@ -309,7 +308,8 @@ def translate(error: Exception, state: dict[str, Any]) -> BbctlError:
         return BbctlError(f"{where}: no space is left on its device", code="no-space", next="df -h")
     if type(error).__name__ in ("Abort", "Exit"):
         return BbctlError("not finished", exit=int(getattr(error, "exit_code", 1)))
-    return _defect(error)
+    home = Path(os.environ.get("BBCTL_HOME") or Path.home() / ".local/state/bbctl")
+    return BbctlError(defects.told(home, error), code="defect")
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
@@ -319,20 +319,6 @@ def _was_interrupted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _defect(error: Exception) -> BbctlError:
-    """Nobody reads a traceback at 3 a.m.: it goes to a file, the cause to the screen."""
-    home = Path(os.environ.get("BBCTL_HOME") or Path.home() / ".local/state/bbctl")
-    where = home / "crashes" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
-    try:
-        where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write("".join(traceback.format_exception(error)))
-        said = f"kept in {where}"
-    except OSError:
-        said = f"{where} could not be written"
-    return BbctlError(f"a defect of bbctl: {type(error).__name__}; details {said}", code="defect")
 
 
 def report(error: BbctlError, state: dict[str, Any]) -> int:

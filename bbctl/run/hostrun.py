@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from bbctl import defects
 from bbctl.errors import BbctlError
 from bbctl.model import HostOutcome
 from bbctl.redact import mask
@@ -99,7 +100,7 @@ def _one(w: Work, name: str, do: Callable[[], Done], *, retries: int = 0, timeou
             if isinstance(error, LockLost):
                 break
         except Exception as error:
-            failure = f"a defect of bbctl: {type(error).__name__}: {error}"
+            failure = defects.told(w.journal.folder.parents[1], error)
             break
     w.deadline = None
     _write(w, name, began, done or Done("failed", failure))
