@@ -60,9 +60,14 @@ class Searches(Connection):
     # -- for the drivers ---------------------------------------------------------------------------------------
 
     def due(self, limit: int) -> list[str]:
+        """What is due, the longest first, as far as a majority has it as it is: nobody acts on what was acknowledged to
+        nobody, and what a fail-over may take back."""
         with self._wire():
-            found = fetched(self._local, DUE, {"_id": 1}, sort=[("due", ASCENDING)], limit=limit)
-        return [doc["_id"] for doc in found]
+            found = fetched(self._local, DUE, {"_id": 1, "rev": 1}, sort=[("due", ASCENDING)], limit=limit)
+            ids = [doc["_id"] for doc in found]
+            safe = fetched(self._nodes, among(ids), {"rev": 1}) if ids else []
+        agreed = {(doc["_id"], doc.get("rev")) for doc in safe}
+        return [doc["_id"] for doc in found if (doc["_id"], doc.get("rev")) in agreed]
 
     def node(self, id: str) -> Node | None:
         with self._wire():

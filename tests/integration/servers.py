@@ -118,19 +118,28 @@ class Process:
 
 @dataclass
 class Mongo:
-    """A replica set. `url(db)` has the credentials in it."""
+    """A replica set. `url(db)` has the credentials in it. `doors`: the ports under which members and clients reach the nodes,
+    where those are not their own."""
 
     folder: Path
     ports: list[int]
     nodes: list[Process]
     password: str
     own_folder: bool = False
+    doors: list[int] = field(default_factory=list)
 
     @staticmethod
     def start(
-        size: int = 1, folder: Path | None = None, *, inside: Sequence[str] = (), disk: Path | None = None
+        size: int = 1,
+        folder: Path | None = None,
+        *,
+        inside: Sequence[str] = (),
+        disk: Path | None = None,
+        behind: Callable[[list[int], list[Process]], list[int]] = lambda ports, nodes: ports,
+        election: float = 2.0,
     ) -> Mongo:
-        """`inside`: words before the command, for a place of its own; `disk`: a folder there for the data of the only node."""
+        """`inside`: words before the command, for a place of its own; `disk`: a folder there for the data of the only node;
+        `behind`: gives the doors; `election`: seconds without a primary before there is one."""
         place = folder or Path(tempfile.mkdtemp(prefix="bbctl-test-mongo-"))
         key = place / "key"
         key.write_text(secrets.token_hex(64))
@@ -147,17 +156,17 @@ class Mongo:
             options += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
             nodes.append(Process([*inside, mongod_binary(), *options], log))
             nodes[-1].start()
-        found = Mongo(place, ports, nodes, secrets.token_hex(8), folder is None)
+        found = Mongo(place, ports, nodes, secrets.token_hex(8), folder is None, behind(ports, nodes))
         try:
-            found._initiate()
+            found._initiate(election)
         except BaseException:
             found.stop()
             raise
         return found
 
-    def _initiate(self) -> None:
-        members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
-        settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+    def _initiate(self, election: float) -> None:
+        members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.doors)]
+        settings = {"electionTimeoutMillis": int(election * 1000), "heartbeatIntervalMillis": 500}
         config = {"_id": "rs0", "members": members, "settings": settings}
         for port in self.ports:
             with self._direct(port) as one:
@@ -177,7 +186,7 @@ class Mongo:
         return pymongo.MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=2000)
 
     def url(self, database: str = "backbeat") -> str:
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.doors)
         return f"mongodb://root:{self.password}@{hosts}/{database}?replicaSet=rs0&authSource=admin"
 
     def primary(self) -> int:
@@ -190,11 +199,15 @@ class Mongo:
         with self._direct(self.ports[index]) as client:
             return bool(client.admin.command("hello")["isWritablePrimary"])
 
+    def directly(self, index: int) -> pymongo.MongoClient[dict[str, Any]]:
+        """One node, as it sees itself."""
+        place = f"127.0.0.1:{self.ports[index]}"
+        url = f"mongodb://root:{self.password}@{place}/?directConnection=true&authSource=admin"
+        return pymongo.MongoClient(url, serverSelectionTimeoutMS=2000)
+
     def step_down(self) -> None:
         """The primary becomes a secondary and stays one for a while."""
-        hosts = f"127.0.0.1:{self.ports[self.primary()]}"
-        url = f"mongodb://root:{self.password}@{hosts}/?directConnection=true&authSource=admin"
-        with pymongo.MongoClient(url, serverSelectionTimeoutMS=2000) as client:
+        with self.directly(self.primary()) as client:
             client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
 
     def stop(self) -> None:

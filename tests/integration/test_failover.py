@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from typing import Any
 import pytest
 
 from engine import workflows
+from engine.errors import StoreDown
+from engine.model import NewNode, NewWorkflow
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
 from tests.integration.api_server import Answer, Engine, engine
@@ -362,6 +365,34 @@ def test_a_person_at_a_terminal_is_told_that_a_command_waits_for_an_election_and
 
 
 # -- the majority --------------------------------------------------------------------------------------------------
+
+
+def test_what_no_majority_has_yet_is_due_to_nobody(town: Town) -> None:
+    """Whoever acted on it would have acted on what a fail-over may take back, and its client asks for again."""
+    primary = town.mongo.primary()
+    asleep = [node for index, node in enumerate(town.mongo.nodes) if index != primary]
+    wish = NewWorkflow(name="town", subject={"place": "unheard"}, decider="D", signal=NewNode(name="go"), key="unheard")
+
+    def start() -> None:
+        town.made.extend(root.id for root, _ in workflows.start_many(town.rt, town.api.clients[0][0], [wish]))
+
+    starting = threading.Thread(target=start)
+    for node in asleep:
+        node.send(signal.SIGSTOP)
+    try:
+        starting.start()
+        with town.mongo.directly(primary) as client:
+            nodes, wanted = client.town.nodes, {"subject": {"$regex": "unheard"}}
+            root = wait_for("it to be on the primary", lambda: nodes.find_one(wanted))["_id"]
+            ours = wait_for("its signal", lambda: nodes.distinct("_id", {"wf": root, "due": {"$gt": 0}}))
+        with suppress(StoreDown):  # on a slow machine it has stepped down by now
+            assert not set(ours) & set(town.rt.store.due(1000))
+    finally:
+        for node in asleep:
+            node.send(signal.SIGCONT)
+        starting.join()
+    town.mongo.primary()
+    town.settle()
 
 
 @pytest.mark.parametrize(
