@@ -57,6 +57,17 @@ def test_lines_of_the_process_before_prove_nothing() -> None:
     assert judge(said((-2000, STOPPING)), now=500).word is None
 
 
+def test_a_log_without_dates_that_is_still_written_to_is_no_hang() -> None:
+    log = said((0, STOPPING), (0, "INFO still undeploying"), undated=True)
+    seen = {"seen_from": 0, "seen_at": T0}
+    assert not judge(log, now=90, touched=T0 + 80, **seen).hung
+    assert judge(log, now=90, touched=T0 + 5, **seen).hung
+
+
+def test_a_line_is_its_own_though_the_clocks_of_log_and_kernel_differ_by_a_moment() -> None:
+    assert judge(said((-0.03, "Started in 29s")), now=10, started=0.0).word == "started"
+
+
 def test_old_lines_copied_behind_the_last_word_do_not_hide_it() -> None:
     log = [*said((0, STOPPING)), Line(text="Started in 5s", earliest=T0 - 90_000, latest=T0 - 90_000, offset=9)]
     assert judge(log, now=61).hung
