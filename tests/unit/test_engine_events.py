@@ -229,6 +229,7 @@ def test_a_client_that_has_begun_is_not_timed_out_unless_it_wants_to_be() -> Non
     events.processing(node, context())
     events.time_out(node, context())
     assert (node.ss, node.cs) == ("sent_to_client", "processing")
+    assert "timeout" not in (node.do or {}), "a worker would take it up again and again, and call it poisoned"
     events.time_out(node, context(), also_processing=True)
     assert node.ss == "retrying"
 
