@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bbctl.errors import BbctlError, ConfigError, Failed, Interrupted, Refused, StoreDown, UsageError
@@ -60,8 +60,10 @@ def _settings(call: Call) -> Settings:
 
 
 @contextmanager
-def runtime(call: Call, *, handlers: Any = None) -> Iterator[Runtime]:
-    """The open engine of this command. Whatever it raises comes out as a BbctlError with its exit code."""
+def runtime(call: Call, *, handlers: Any = None, lasting: bool = False) -> Iterator[Runtime]:
+    """The open engine of this command. Whatever it raises comes out as a BbctlError with its exit code. `lasting`: the
+    command goes on whatever becomes of the stores, so nobody sits and waits for it.
+    """
     from bbctl.cli.patience import while_electing
     from engine.mongo import RIDE
     from engine.runtime import open_runtime
@@ -69,7 +71,7 @@ def runtime(call: Call, *, handlers: Any = None) -> Iterator[Runtime]:
     with translated():
         opened = open_runtime(engine_settings(call), handlers=handlers)
         try:
-            with while_electing(call, opened.store.election, RIDE):
+            with nullcontext() if lasting else while_electing(call, opened.store.election, RIDE):
                 yield opened
         finally:
             opened.close()

@@ -64,7 +64,7 @@ def serve(
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {host} port {port}: {why}", next="bbctl serve --port 0") from None
-    with listener, runtime(call) as rt:
+    with listener, runtime(call, lasting=True) as rt:
         where = _url(listener.getsockname())
         said = {"url": where, "pid": os.getpid(), "auth": "strict" if strict else "compatible"}
 
