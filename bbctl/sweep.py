@@ -21,6 +21,7 @@ from bbctl.look import Seen
 
 Change = Literal["new", "worse", "still", "recovered"]
 RANK: dict[str, int] = {"ok": 0, "warning": 1, "unknown": 2, "critical": 3}
+_FIELDS = {"state", "since", "sweeps", "title"}  # what is remembered of a trouble, at the least
 EXITS: dict[str, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 
 
@@ -126,8 +127,29 @@ def _against(row: Row, old: Mapping[str, Any] | None, now: float) -> Row:
     return replace(row, change="worse" if worse else "still", since=since, sweeps=int(old["sweeps"]) + 1 if old else 1)
 
 
+def left(found: Sequence[Row], before: Mapping[str, Mapping[str, Any]], *, inventory: str, now: float) -> list[Row]:
+    """The end of what a sweep over all of an inventory asks about no longer: the host left it, or what was checked there.
+
+    What was remembered of another inventory stays, and so does what the engine could not be asked this time.
+    """
+    asked = {row.key for row in found}
+    made = []
+    for key, old in before.items():
+        name, _, target = key.partition("|")
+        check = CHECKS.get(name)
+        if key in asked or old.get("inventory") != inventory or (check and check.scope == "engine"):
+            continue
+        made.append(
+            Row(
+                id=name, target=target, state="ok", severity=check.severity if check else 5, since=now, title=old["title"],
+                evidence=(("inventory", "it is no longer in the inventory"),), change="recovered",
+            )
+        )  # fmt: skip
+    return made
+
+
 def remember(
-    found: Sequence[Row], before: Mapping[str, Mapping[str, Any]], paged: Mapping[str, bool]
+    found: Sequence[Row], before: Mapping[str, Mapping[str, Any]], paged: Mapping[str, bool], *, inventory: str = ""
 ) -> dict[str, Any]:
     """The memory for the next sweep: what is not ok now, and what this sweep did not look at. `paged`: what was sent."""
     kept = dict(before)
@@ -138,6 +160,7 @@ def remember(
             told = paged.get(row.key, bool(before.get(row.key, {}).get("paged")))
             kept[row.key] = {
                 "state": row.state, "since": row.since, "sweeps": row.sweeps, "title": row.title, "paged": told,
+                "inventory": inventory,
             }  # fmt: skip
     return kept
 
@@ -155,8 +178,8 @@ def memory(home: Path) -> Iterator[dict[str, Any]]:
             raise Failed("another sweep is at work; this one is skipped", code="sweep-busy", exit=3) from None
         try:
             last = json.loads(path.read_bytes())
-            kept: dict[str, Any] = last if isinstance(last, dict) else {}
-        except (OSError, ValueError):
+            kept = {key: old for key, old in last.items() if set(old) >= _FIELDS} if isinstance(last, dict) else {}
+        except (OSError, ValueError, TypeError):
             kept = {}  # the first sweep, or a memory that was lost: all that is wrong is news
         yield kept
         new = folder / "last.new"

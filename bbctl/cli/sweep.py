@@ -60,9 +60,12 @@ def sweep(
         before = dict(memory)
         found = _hosts(call, hosts, names, limit) + ([] if target else _engine(call, names))
         found = sweeping.news(found, before, at)
+        inventory = str(call.fleet.source)
+        if not (target or check or exclude or label):
+            found += sweeping.left(found, before, inventory=inventory, now=at)
         quiet, paged = _page(call, found, before, at)
         memory.clear()
-        memory.update(sweeping.remember(found, before, paged))
+        memory.update(sweeping.remember(found, before, paged, inventory=inventory))
     state = sweeping.overall(found)
     checks = [screens.sweep_row(row, silenced=row.target in quiet) for row in found]
     result: dict[str, Any] = {

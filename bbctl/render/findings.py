@@ -124,11 +124,16 @@ def changes(rows: Sequence[Mapping[str, Any]]) -> str | None:
     marks = {"new": "✗", "worse": "✗", "recovered": "✓"}
     lines = [
         f"{marks[row['change']]} [{row['severity']}] {row['change']:<9} {safe(row['target'])}: {row['id']}"
-        + (f"  {safe(row['title'])}  do {safe(row['next'])}" if row["change"] != "recovered" else "")
+        + (f"  {safe(row['title'])}  do {safe(row['next'])}" if row["change"] != "recovered" else _how(row))
         for row in rows
         if row["change"] in marks
     ]
     return "\n".join(lines) or None
+
+
+def _how(row: Mapping[str, Any]) -> str:
+    """How a trouble ended, where it did not just end."""
+    return "".join(f"  {safe(said['text'])}" for said in row["evidence"])
 
 
 def everything(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -139,7 +144,9 @@ def everything(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{' (' + row['change'] + ')' if row['change'] else ''}\n         do {safe(row['next'] or '')}"
         for row in bad
     ]
-    lines += [f"✓ recovered {row['target']}: {row['id']}" for row in rows if row["change"] == "recovered"]
+    lines += [
+        f"✓ recovered {safe(row['target'])}: {row['id']}{_how(row)}" for row in rows if row["change"] == "recovered"
+    ]
     return "\n".join([*lines, f"{len(rows) - len(bad)} of {len(rows)} checks ok"])
 
 

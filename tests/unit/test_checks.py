@@ -243,6 +243,29 @@ def test_a_page_is_sent_once_and_ended_once_and_a_silence_only_puts_it_off() -> 
     assert pages(row("ok"), {bad.key: {"state": "critical", "paged": False}}) == []
 
 
+def test_a_host_that_left_the_inventory_ends_its_page_and_is_forgotten_and_another_inventory_s_stays() -> None:
+    found = sweep.news([row("critical"), row("critical", target="w3")], {}, NOW)
+    ours = sweep.remember(found, {}, {r.key: True for r in found}, inventory="/a.yml")
+    theirs = sweep.remember(sweep.news([row("critical", target="x1")], {}, NOW), {}, {}, inventory="/b.yml")
+    store = sweep.remember(sweep.news([row("critical", id="workflow-stuck")], {}, NOW), {}, {}, inventory="/a.yml")
+    before = {**ours, **theirs, **store}
+    now = sweep.news([row("critical")], before, NOW + 1)
+    (gone,) = sweep.left(now, before, inventory="/a.yml", now=NOW + 1)
+    assert (gone.target, gone.state, gone.change) == ("w3", "ok", "recovered")
+    assert pages(gone, before) == ["resolve"]
+    after = sweep.remember([*now, gone], before, {gone.key: False}, inventory="/a.yml")
+    assert {key.partition("|")[2] for key in after} == {"w2", "x1"}
+    assert len(after) == 3  # what the engine was not asked about stays
+
+
+def test_a_memory_that_somebody_spoiled_spoils_no_sweep(tmp_path: Path) -> None:
+    for said in ('{"hung-stop|w2": 7}', '{"hung-stop|w2": {"state": "critical"}}', "[]", "{"):
+        (tmp_path / "sweep").mkdir(exist_ok=True)
+        (tmp_path / "sweep/last.json").write_text(said)
+        with sweep.memory(tmp_path) as memory:
+            assert memory == {}
+
+
 def test_the_worst_row_is_the_sweep_s_state() -> None:
     assert sweep.overall([row("ok"), row("warning"), row("unknown")]) == "unknown"
     assert sweep.overall([row("unknown"), row("critical")]) == "critical"
