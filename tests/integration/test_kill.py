@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,6 +137,32 @@ def test_nothing_is_signalled_where_two_match_and_both_are_named(one: tuple[Site
     assert aim(transport, jboss, pid=twin.pid).proc is not None  # a person may say which
 
 
+def test_a_twin_that_is_gone_at_a_second_look_is_no_reason_to_refuse(
+    one: tuple[Site, Jboss, Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start script may live for a moment beside what it started."""
+    _, jboss, transport = one
+    twin = jboss.look_alike()
+
+    def meanwhile(seconds: float) -> None:
+        twin.kill()
+        reap(twin)
+
+    monkeypatch.setattr("bbctl.kill.time", SimpleNamespace(sleep=meanwhile))
+    found = aim(transport, jboss)
+    assert (found.outcome, found.proc and found.proc.pid) == (None, jboss.procs[0].pid)
+
+
+def test_a_process_that_ended_before_it_was_signalled_is_gone_and_not_ended_by_us(
+    one: tuple[Site, Jboss, Transport], tmp_path: Path
+) -> None:
+    _, jboss, transport = one
+    found = aim(transport, jboss)
+    jboss.procs[0].kill()
+    reap(jboss.procs[0])
+    assert act(transport, found, "TERM", tmp_path).outcome == "gone"
+
+
 def test_a_pid_that_the_pid_file_contradicts_is_refused_even_where_a_person_names_it(
     one: tuple[Site, Jboss, Transport],
 ) -> None:
@@ -155,6 +182,27 @@ def test_a_pid_that_the_pid_file_contradicts_is_refused_even_where_a_person_name
         assert str(file) in (found.error or "")
     file.unlink()
     assert aim(transport, jboss, pid=own).outcome == "refused"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a process of another user")
+def test_a_pid_that_looks_like_the_service_and_is_another_user_s_is_refused(
+    one: tuple[Site, Jboss, Transport],
+) -> None:
+    """Also where that user has a service here, too."""
+    _, jboss, transport = one
+    beside = jboss.service(name="beside", process=Process(match="no such thing", user="nobody"))
+    jboss.host = replace(jboss.host, services=(jboss.service(), beside))
+    words = ["/bin/sh", "-c", "read end", f"org.jboss.Main -c {jboss.instance}"]
+    other = subprocess.Popen(["setpriv", "--reuid=nobody", "--clear-groups", *words], stdin=subprocess.PIPE)
+    try:
+        wait_for(lambda: Path(f"/proc/{other.pid}/cmdline").read_bytes().startswith(b"/bin/sh"), "its command line")
+        wait_for(lambda: "\nUid:\t0" not in Path(f"/proc/{other.pid}/status").read_text(), "its user")
+        found = aim(transport, jboss, pid=other.pid)
+        assert (found.outcome, found.proc) == ("refused", None)
+    finally:
+        other.kill()
+        other.communicate(timeout=30)
 
 
 def test_a_pid_that_is_no_service_of_the_host_is_refused(one: tuple[Site, Jboss, Transport]) -> None:
@@ -205,6 +253,13 @@ def test_another_run_that_holds_the_lock_keeps_the_signal_away(
     assert done.outcome == "refused"
     assert "bob@m (r-2" in (done.error or "")
     assert jboss.procs[0].poll() is None
+
+
+def test_a_lock_that_has_run_out_is_nobodys_and_not_shown(one: tuple[Site, Jboss, Transport]) -> None:
+    _, jboss, transport = one
+    theirs = Holding(transport, token="x", fields={"operator": "bob", "machine": "m", "run": "r-2", "reason": ""})
+    assert theirs.acquire(replace(jboss.host, lock=replace(jboss.host.lock, expires=0.1))).ours
+    wait_for(lambda: aim(transport, jboss).lock is None, "the lock to run out")
 
 
 TOOLS = ("sh", "cat", "head", "tr", "sha256sum", "id", "kill", "sleep")
