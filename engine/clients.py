@@ -22,6 +22,7 @@ from engine.task import Outcome, described
 __all__ = [
     "add_client",
     "addressed",
+    "change_client",
     "check_token",
     "client_named",
     "get_client",
@@ -44,15 +45,6 @@ def add_client(
     """The new client and its token, which is shown this once only. BadRequest: a bad URL, a link-local one, a name taken."""
     if not name.strip():
         raise BadRequest("name", "a client needs a name")
-    if timeout is not None and not 0 < timeout <= 3600:
-        raise BadRequest("timeout", "timeout is between 0 and 3600 seconds")
-    for field, url in (
-        ("activity_endpoint", activity_endpoint),
-        ("notification_endpoint", notification_endpoint),
-        ("decision_endpoint", decision_endpoint),
-    ):
-        if url:
-            check_endpoint(field, url)
     token = secrets.token_urlsafe(32)
     now = rt.store.now()
     record = ClientRecord(
@@ -66,12 +58,35 @@ def add_client(
         token=_digest(token),
         created=now,
     )
+    _check(record)
     try:
         rt.store.add_client(record)
     except Duplicate:
         raise BadRequest("name", f"there is a client named {name} already") from None
     rt.forget_client(record.id)
     return record, token
+
+
+def change_client(rt: Runtime, id: str, **given: str | float | None) -> ClientRecord:
+    """The client with what is `given` of its endpoints and its timeout in place of what it had, None for none of it; in
+    force everywhere within a second. BadRequest as `add_client`; NotFound."""
+    before = client_named(rt, id)
+    changed: ClientRecord = replace(before, **given)  # type: ignore[arg-type]
+    _check(changed)
+    if not (changed.activity_endpoint and changed.notification_endpoint):
+        raise BadRequest("activity_endpoint", "an HTTP client needs an activity endpoint and a notification endpoint")
+    rt.store.set_client(before.id, **given)
+    rt.forget_client(before.id)
+    return changed
+
+
+def _check(record: ClientRecord) -> None:
+    """BadRequest: it could not be asked, or not be told."""
+    if record.timeout is not None and not 0 < record.timeout <= 3600:
+        raise BadRequest("timeout", "timeout is between 0 and 3600 seconds")
+    for field in ("activity_endpoint", "notification_endpoint", "decision_endpoint"):
+        if url := getattr(record, field):
+            check_endpoint(field, url)
 
 
 def list_clients(rt: Runtime) -> list[ClientRecord]:

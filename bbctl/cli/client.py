@@ -13,6 +13,7 @@ from bbctl.errors import UsageError
 from bbctl.render import plain, screen
 from bbctl.settings import masked
 from engine import workflows
+from engine.clients import change_client
 from engine.model import ClientRecord
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name, or its id.")]
@@ -66,6 +67,41 @@ def list_clients(ctx: typer.Context) -> None:
     with runtime(call) as rt:
         rows = [_row(client) for client in workflows.list_clients(rt)]
     call.show(rows, lambda: _table(rows))
+
+
+def edit(
+    ctx: typer.Context,
+    name: Name,
+    activity_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="Where activities are posted.")] = None,
+    notification_endpoint: Annotated[str | None, typer.Option(metavar="URL", help="Where failures are told.")] = None,
+    decision_endpoint: Annotated[
+        str | None, typer.Option(metavar="URL|none", help="Where signals are posted; none: the activity endpoint.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="D", help="How long one post may take.")] = None,
+) -> None:
+    """Give a client other endpoints, or another deadline: it has moved. Its id, its token and its workflows stay; what is
+    sent from now on goes there (elsewhere: within about a second).
+
+    \b
+    Examples:
+      bbctl client edit accounting --activity-endpoint http://accounting2.snc1/activity
+      bbctl client edit accounting --decision-endpoint none
+      bbctl client edit accounting --timeout 2m
+    """
+    call: Call = ctx.obj
+    taken = ["decision_endpoint"] if decision_endpoint == "none" else []
+    wanted: dict[str, str | float | None] = {
+        "activity_endpoint": activity_endpoint,
+        "notification_endpoint": notification_endpoint,
+        "decision_endpoint": None if taken else decision_endpoint,
+        "timeout": seconds(timeout, "--timeout") if timeout else None,
+    }
+    given = {field: value for field, value in wanted.items() if value is not None or field in taken}
+    if not given:
+        raise UsageError("nothing is given that could be changed", next="bbctl client edit --help")
+    with act(call, targets={"client": name}, reason=""), runtime(call) as rt:
+        client = change_client(rt, client_for(rt, name).id, **given)
+    call.show(_row(client), lambda: _table([_row(client)]))
 
 
 def rotate(ctx: typer.Context, name: Name) -> None:

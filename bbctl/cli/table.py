@@ -99,6 +99,7 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("work", "workers: they run timers, the healer and periodic jobs too", "work:work"),
         Command("client add", "a client and its endpoints; prints its token", "client:add"),
         Command("client list", "the clients", "client:list_clients", outputs=LISTS),
+        Command("client edit", "other endpoints, another deadline", "client:edit"),
         Command("client rotate", "a new token", "client:rotate"),
         Command("client remove", "remove a client", "client:remove"),
         Command("stores up", "start the embedded MongoDB and Redis", "stores:up"),

@@ -101,6 +101,37 @@ def test_a_new_token_replaces_the_old_one(api: Engine) -> None:
     assert old not in json.dumps(api.bbctl("client", "list"))
 
 
+def test_a_client_that_has_moved_is_asked_at_its_new_address(api: Engine) -> None:
+    api.add_client("moved", f"http://127.0.0.1:{free_port()}")
+    number = len(api.clients) - 1
+    body = {"name": "w", "subject": "moved", "decider": "d"}
+    workflow = api.call("POST", "/workflows", body, client=number).json["id"]
+    signal = api.call("POST", f"/workflows/{workflow}/signal/go", {"retry": 0}, client=number).json["id"]
+
+    def status() -> str:
+        return str(api.call("GET", f"/activities/{signal}", client=number).json["currentServerStatus"])
+
+    wait_for("nobody to be found at the old address", lambda: status() == "retries_exhausted")
+    there = [
+        "--activity-endpoint",
+        f"{api.stub.url}/activity",
+        "--notification-endpoint",
+        f"{api.stub.url}/notification",
+    ]
+    row = api.bbctl("client", "edit", "moved", *there, "--decision-endpoint", "none", "--timeout", "20s")
+    assert (row["activityEndpoint"], row["decisionEndpoint"], row["timeout"]) == (there[1], None, 20.0)
+
+    def arrived() -> bool:
+        if status() == "retries_exhausted":  # a worker may go to the old one for a second yet
+            api.call("PUT", f"/activities/{signal}/restart", client=number)
+        return any(path == "/activity" for path, _, _ in api.stub.of(signal))
+
+    wait_for("the post at the new address", arrived)
+    for words in (["edit", "moved"], ["edit", "moved", "--decision-endpoint", "http://169.254.169.254/"]):
+        done = subprocess.run([BBCTL, "client", *words], env=api.environ, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 2, done
+
+
 # -- paths, methods, headers -------------------------------------------------------------------------------------
 
 
