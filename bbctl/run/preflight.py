@@ -68,8 +68,11 @@ def check(
     answers = _ask(transport, target, service, job)
     wrong = _broken(answers, service)
     full = [f"{path} has {free // 1024} KiB free" for path, free in sorted(facts.disk_free.items()) if free < ROOM]
+    filling = job.procedure.has(
+        "start", "started"
+    )  # what takes a host out of service is wanted most where a disk is full
     reasons = [
-        *full,
+        *(full if filling else []),
         *([] if facts.vip != "unknown" or not _moves(job, service) else [f"the VIP's state: {facts.vip_error}"]),
         *wrong.values(),
         *_unprovable(seen, service, job),
@@ -84,7 +87,7 @@ def check(
         seen=seen,
         broken="; ".join(reasons) or None,
         proven=_with_hits(proven, hits) if count else proven,
-        remarks=_remarks(seen, service, _no_kill(answers, target, service)),
+        remarks=(*([] if filling else full), *_remarks(seen, service, _no_kill(answers, target, service))),
         misfits=tuple(fits.warning(service, name) for name, n in hits.items() if n == 0),
         hits=hits,
         barred=None if answers["lock"] == "yes" else f"the lock could not be taken: {answers['lock']}",
@@ -187,8 +190,8 @@ def _no_kill(answers: dict[str, str], target: Host, service: Service) -> str | N
     return f"a hang could not be ended: sudo -n -u {owner} kill: {why}" if why else None
 
 
-def _remarks(seen: Seen, service: Service, no_kill: str | None) -> tuple[str, ...]:
+def _remarks(seen: Seen, service: Service, no_kill: str | None) -> list[str]:
     said = [no_kill] if no_kill else []
     if service.log and seen.tail is not None and seen.tail.state != "ok":
         said.append(f"the log {service.log} {'is missing' if seen.tail.state == 'missing' else seen.tail.why}")
-    return tuple(said)
+    return said

@@ -49,6 +49,17 @@ def test_a_full_disk_where_the_service_or_we_write_stops_a_restart_before_anythi
     assert (host.calls, host.pid, host.heartbeat.exists()) == ([], before, True)
 
 
+def test_a_host_whose_disk_is_full_can_still_be_taken_out_of_service(host: TwoUsers) -> None:
+    subprocess.run(host.ssh(f"echo {host.pid} > {host.small}/pid"), check=True, capture_output=True)
+    host.write(process={"match": rf"Main -c {host.instance}", "user": "jb", "pidfile": f"{host.small}/pid"})
+    subprocess.run(host.ssh(FILL.format(small=host.small)), check=True, capture_output=True)
+    drained = host.change("drain", "h1")
+    assert (drained.code, drained.outcomes, host.heartbeat.exists()) == (0, {"h1": "drained"}, False), drained
+    assert f"{host.small} has 0 KiB free" in drained.out
+    stopped = host.change("stop", "h1")
+    assert (stopped.code, stopped.outcomes) == (0, {"h1": "stopped"}), stopped
+
+
 def test_a_disk_that_fills_in_mid_run_stops_it_says_how_far_it_came_and_resume_completes_it_later(
     host: TwoUsers,
 ) -> None:
