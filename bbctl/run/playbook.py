@@ -96,6 +96,8 @@ FACTS: dict[str, str] = {
     "out": "the host is out of its VIP",
 }
 
+_SAME = {"true": "yes", "false": "no"}  # two words for one thing, wherever a boolean is said
+
 OnFailure = Literal["stop", "continue"]
 
 
@@ -366,7 +368,7 @@ def _condition(node: Node, where: str, values: Mapping[str, str]) -> tuple[str |
         raise node.error(f"{where}: no variable {shown(name)}{hint(name, values)}")
     if not isinstance(wanted, Scalar):
         raise wanted.error(f"{where}: expected one value")
-    return None, values[name] == wanted.text
+    return None, _SAME.get(values[name], values[name]) == _SAME.get(wanted.text, wanted.text)
 
 
 # -- finding -----------------------------------------------------------------------------------------------------

@@ -73,6 +73,12 @@ def test_a_condition_on_a_variable_decides_whether_a_step_is_there(folder: Path)
     assert next(s for s in careful.steps if s.kind == "health").retries == 2
 
 
+def test_a_boolean_means_the_same_by_either_of_its_words(folder: Path) -> None:
+    yes, true = (playbook.bind(load(folder), {"careful": word}) for word in ("yes", "true"))
+    assert yes.steps == true.steps
+    assert yes.steps != playbook.bind(load(folder), {"careful": "false"}).steps
+
+
 def test_a_condition_on_a_fact_is_left_for_the_moment_of_the_step(folder: Path) -> None:
     kill = next(s for s in playbook.bind(load(folder), {}).steps if s.kind == "kill")
     assert (kill.when, kill.args) == ("hung", {"signal": "KILL"})
