@@ -52,7 +52,8 @@ def exec_(
         raise UsageError("the command goes after --", next="bbctl exec TARGET -- CMD ARG…")
     hosts = select(call.fleet, target, exclude=exclude, labels=label, needed=True)
     command = text.script(" ".join(call.tail)) if shell else text.program(call.tail)
-    text.encoded(text.guarded(command, 1.0))  # refused here, before anything is opened
+    for part in text.guarded(command, 1.0):
+        text.encoded(part)  # refused here, before anything is opened
     _writable(outdir)
     if not (limit := seconds(timeout, "--timeout")):
         raise UsageError("--timeout: nothing can be done in no time", next="bbctl exec TARGET --timeout 30s -- CMD")

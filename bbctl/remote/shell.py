@@ -20,14 +20,30 @@ T = TypeVar("T")
 # Linux gives a single argument 128 KiB (MAX_ARG_STRLEN), and sshd hands the whole text to the shell as one.
 MAX_TEXT = 128 * 1024 - 1024
 
-# Runs beside a guarded command, in a process group of its own (that of `timeout`), with the channel as its stdin.
-# $1: the command's process, which leads its group. A line `k` asks for the end; the end of the channel, or the TERM that
-# `timeout` sends when the deadline is over, means that nobody is there any more. Then the group gets TERM, one second,
-# KILL. Where the leader has ended by itself, nothing is touched: what it left running it left on purpose.
+# The watcher beside a guarded command, in a process group of its own, with the channel as its stdin. $1: the command's
+# process, which leads its group. A line `k` asks for the end; the end of the channel, the deadline and a TERM mean that
+# nobody is there any more. Then the group gets TERM, one second, KILL. Where the leader has ended by itself, nothing is
+# touched: what it left running it left on purpose.
 _WATCH = (
-    'k(){ trap "" TERM;kill -s TERM -- -$1||kill -s TERM $1||exit;'
-    "for i in 1 2 3 4 5 6 7 8 9 10;do sleep 0.1;kill -s 0 -- -$1||exit;done;kill -s KILL -- -$1;exit;};"
-    'trap "kill -s 0 $1&&k $1;exit" TERM;read -r x;case $x in k)k $1;;esac;kill -s 0 $1&&k $1'
+    'k(){{ trap "" TERM;kill -s TERM -- -$1||kill -s TERM $1||exit;'
+    "for i in 1 2 3 4 5 6 7 8 9 10;do sleep 0.1;kill -s 0 -- -$1||exit;done;kill -s KILL -- -$1;exit;}};"
+    'trap "kill -s 0 $1&&k $1;exit" TERM;{read} -r x;case $x in k)k $1;;esac;kill -s 0 $1&&k $1'
+)
+
+# Bash knows deadlines itself: its watcher is a fork, whose group `set -m` gives it, and no program is started. No other
+# shell has a BASHPID that is its pid, whatever its environment says. The rest need `timeout`, whose group it then is.
+_BY_BASH = "(set -m;{{ set +m;set -- $$;{watch};}}<&3 3<&-&)>/dev/null 2>&1"
+_BY_TIMEOUT = "(timeout {seconds} /bin/sh -c {watch} w $$ <&3 3<&- >/dev/null 2>&1 &)"
+
+# A text up to this many characters comes by the channel, not in the command line of the login shell, which a forked watcher
+# keeps: a `pgrep -f` would find that by the words of the very text. A shell asks for each byte: 0.5 ms a thousand.
+SHORT = 512
+# The shell reads the lines of the text and nothing behind them. What does not come whole, from its head to its last line,
+# is not run. Bytes are read, not characters: one that is cut short would take the end of its line in.
+_HEAD = ":;"
+_READ = (
+    "c=;i={lines};while [ $i -gt 0 ];do IFS= LC_ALL=C read -r l<&3||break;c=$c$l'\n';i=$((i-1));done;"
+    "case $i$c in 0{head}*);;*)echo it came cut short >&2;exit 255;;esac"
 )
 
 
@@ -67,15 +83,20 @@ def as_user(user: str | None, argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(argv) if user is None else ("sudo", "-n", "-u", user, "--", *argv)
 
 
-def guarded(text: str, seconds: float) -> str:
-    """`text` with stdin empty, its process group ended when the channel ends, `k` comes, or `seconds` are over.
+def guarded(text: str, seconds: float) -> tuple[str, str]:
+    """What runs `text` with stdin empty, and what to send it: its process group ends when the channel ends, when a line `k`
+    is sent after that, or when `seconds` are over.
 
     The exit code or signal of `text` stays the session's own: the watcher is nobody's child that `text` could wait for.
     """
-    return (
-        f"exec 3<&0 </dev/null;(timeout {math.ceil(seconds)} /bin/sh -c {quote(_WATCH)} w $$ <&3 3<&- >/dev/null 2>&1 &);"
-        f"exec 3<&-\n{text}"
-    )
+    limit = math.ceil(seconds)
+    by_timeout = _BY_TIMEOUT.format(seconds=limit, watch=quote(_WATCH.format(read="read")))
+    if len(text) > SHORT:
+        return f"exec 3<&0 </dev/null;{by_timeout};exec 3<&-\n{text}", ""
+    read = _READ.format(lines=text.count("\n") + 1, head=quote(_HEAD))
+    by_bash = _BY_BASH.format(watch=_WATCH.format(read=f"read -t {limit}"))
+    watched = f"case $BASH_VERSION/$BASHPID in [4-9]*/$$){by_bash};;*){by_timeout};;esac"
+    return f'exec 3<&0 </dev/null;{read};{watched};exec 3<&-;eval "$c"', f"{_HEAD}{text}\n"
 
 
 def announced(text: str, mark: str) -> str:

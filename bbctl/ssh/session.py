@@ -84,16 +84,19 @@ class Session:
         began = self._now()
         deadline = began + timeout
         cancel = self._stopped if cancel is None else cancel
-        whole = shell.guarded(command, timeout + ENDING) if guard else command
+        whole, data = shell.guarded(command, timeout + ENDING) if guard else (command, "")
         text = shell.encoded(shell.announced(whole, self._mark))
+        given = _Given(shell.encoded(data) or stdin, last=not guard)
         border = _Border(self._mark)
         kept = _Kept(keep, on_output, border)
         try:
             with self._channel(deadline) as channel:
                 wake = _Wake.on(channel)
                 self._start(channel, text)
-                end = self._follow(channel, wake, kept, deadline, b"" if guard else stdin, guard, cancel)
-                gone = end not in ("timeout", "interrupted") or not guard or self._stop(channel, wake)
+                end = self._follow(channel, wake, kept, given, deadline, cancel)
+                # Of a text that has not gone whole nothing runs: the end of the channel is the end of its shell.
+                begun = guard and not given.left
+                gone = end not in ("timeout", "interrupted") or not begun or self._stop(channel, wake)
                 signal = self._transport.signals.pop(channel.get_id(), None)
                 told = _told(end, channel.exit_status, signal, timeout, self.alive, border)
                 if not gone:
@@ -188,16 +191,13 @@ class Session:
         channel: paramiko.Channel,
         wake: _Wake,
         kept: _Kept,
+        given: _Given,
         deadline: float,
-        stdin: bytes,
-        guard: bool,
         cancel: threading.Event | None,
     ) -> End:
         """The one loop: both streams in as they come, stdin out as there is room, until an end of some kind."""
-        waiting = memoryview(stdin)
         began = heard = looked = self._now()
-        if not guard and not waiting:
-            channel.shutdown_write()
+        given.to(channel)
         while True:
             wake.rearm()
             closed = channel.closed  # asked before reading: what came before the close is then read below
@@ -214,12 +214,12 @@ class Session:
             looked = now
             if end := self._over(channel, now, deadline, heard, cancel):
                 return end
-            if waiting:
-                waiting = _fed(channel, waiting)
+            if given.left:
+                given.to(channel)
             if moved and now - began > ROUND:
                 time.sleep(PACE)
             else:
-                look = 0.01 if waiting else LOOK if cancel is not None else ROUND
+                look = 0.01 if given.left else LOOK if cancel is not None else ROUND
                 wake.wait(max(0.0, min(deadline - now, look)))
 
     def _over(
@@ -291,6 +291,21 @@ class _Border:
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
+class _Given:
+    """What a command is to read. `left` has not been sent yet; after the `last` byte its input ends."""
+
+    def __init__(self, data: bytes, *, last: bool) -> None:
+        self.left = memoryview(data)
+        self._last = last
+
+    def to(self, channel: paramiko.Channel) -> None:
+        """Send as much as the other side takes now."""
+        if self.left and channel.send_ready():
+            self.left = self.left[channel.send(bytes(self.left[:32768])) :]
+        if not self.left and self._last:
+            channel.shutdown_write()
+
+
 class _Kept:
     """The output of one command: at most `keep` bytes in memory, all of it to `on_output`. Without a `border` all is its own."""
 
@@ -328,15 +343,6 @@ class _Kept:
     def ran(self, host: str, seconds: float, told: dict[str, Any]) -> Ran:
         out, err = self._out.getvalue(), self._err.getvalue()
         return Ran(host=host, stdout=out, stderr=err, seconds=seconds, cut=self._cut, **told)
-
-
-def _fed(channel: paramiko.Channel, waiting: memoryview) -> memoryview:
-    """Send of what waits as much as the other side takes now; the rest."""
-    if channel.send_ready():
-        waiting = waiting[channel.send(bytes(waiting[:32768])) :]
-        if not waiting:
-            channel.shutdown_write()
-    return waiting
 
 
 def _told(

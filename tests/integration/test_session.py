@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,15 @@ def gone(ran: Ran, mark: str) -> None:
 
 
 def guards(pid: int) -> list[int]:
-    """The guard of the command with this pid. Other tests have guards too."""
-    return processes(f"k $1 w {pid} ")
+    """The guard of the command with this pid: in its session, not in its group. Other tests have guards too."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                state, _, group, session = (entry / "stat").read_text().rsplit(") ", 1)[1].split()[:4]
+                if int(session) == pid != int(group) and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
 
 
 def in_background(session: Session, command: str, cancel: threading.Event | None = None) -> list[Ran]:
@@ -209,6 +217,111 @@ def test_many_commands_leave_no_guard_behind(session: Session) -> None:
     said = [session.run("echo $$", timeout=30, guard=True) for _ in range(10)]
     assert all(ran.ok for ran in said)
     wait_for(lambda: not any(guards(int(ran.stdout)) for ran in said), "the guards to be gone")
+
+
+# -- whatever the login shell is
+
+SHELLS = ("bash", "dash", "zsh")
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def shelled(request: pytest.FixtureRequest, hosts: Farm) -> Iterator[Session]:
+    """A session whose texts are read by this shell, with a locale of many bytes a character; the environment claims bash."""
+    if not shutil.which(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    number = 120 + SHELLS.index(request.param)
+    address, folder = f"127.0.42.{number}", hosts.folder / request.param
+    folder.mkdir()
+    environ = f"HOME={folder} LC_ALL=C.UTF-8 BASH_VERSION=5.2 BASHPID=1"
+    forced = f'ForceCommand exec {request.param} -c "$SSH_ORIGINAL_COMMAND"'
+    hosts.start([address], hosts.host_key, folder / "sshd.log", settings=f"SetEnv {environ}\n{forced}")
+    (folder / "known").write_text(hosts.known_line(request.param, address=address))
+    host = hosts.host(request.param, address=address, known_hosts=folder / "known")
+    with Transport(hosts.fleet(host)) as transport:
+        yield transport.open(host)
+
+
+def test_in_every_shell_a_command_ends_as_itself(shelled: Session) -> None:
+    ran = shelled.run("echo out; echo err >&2; cat\nexit 7", timeout=30, guard=True)
+    assert (ran.exit, ran.stdout, ran.stderr) == (7, b"out\n", b"err\n")
+    assert shelled.run("kill -9 $$", timeout=30, guard=True).signal == "KILL"
+
+
+def test_in_every_shell_bytes_of_no_character_arrive_as_they_are(shelled: Session) -> None:
+    every = bytes(range(1, 256))
+    for data in (every, b"caf\xe9", b"a\xe9\nb\xf0\n", b" \\ \n\n\t"):
+        ran = shelled.run(shell.program(["printf", "%s", os.fsdecode(data)]), timeout=30, guard=True)
+        assert ran.stdout == data
+
+
+def test_in_every_shell_after_the_deadline_nothing_is_left(shelled: Session) -> None:
+    sleeping = nap(98301)
+    ran = shelled.run(f"echo before; trap '' TERM; {sleeping}; {sleeping}", timeout=3.0, guard=True)
+    assert (ran.status, ran.stdout) == ("timeout", b"before\n")
+    gone(ran, sleeping)
+
+
+def test_in_every_shell_a_command_finds_nothing_of_ours_by_its_own_words(shelled: Session) -> None:
+    word = f"jboss-98302-{os.getpid()}"
+    ran = shelled.run(shell.program(["pgrep", "-f", word]), timeout=30, guard=True)
+    assert (ran.exit, ran.stdout) == (1, b"")
+
+
+def test_in_every_shell_a_program_has_no_child_of_ours_to_wait_for(shelled: Session) -> None:
+    waits = "import os\ntry: print(os.wait())\nexcept ChildProcessError: print('no child')"
+    ran = shelled.run(shell.program([sys.executable, "-c", waits]), timeout=30, guard=True)
+    assert ran.stdout == b"no child\n"
+
+
+def test_in_every_shell_the_guard_is_out_of_reach_of_the_command_s_group(shelled: Session) -> None:
+    sleeping, cancel, said = nap(98303), threading.Event(), bytearray()
+    guarded = "until [ $(ps -o pgid= -s $$ | sort -u | wc -l) -gt 1 ]; do sleep 0.05; done"
+    text = f"trap 'echo told' TERM; {guarded}; kill -s TERM 0; echo $$; trap '' TERM; {sleeping}; {sleeping}"
+
+    def heard(_: str, data: bytes) -> None:
+        said.extend(data)
+        if said.count(b"\n") == 2:
+            cancel.set()
+
+    ran = shelled.run(text, timeout=30, guard=True, cancel=cancel, on_output=heard)
+    assert ran.status == "interrupted"
+    gone(ran, sleeping)
+    told, own = said.split()
+    assert told == b"told"
+    wait_for(lambda: not guards(int(own)), "the guard to be gone")
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_in_every_shell_the_host_keeps_the_deadline_by_itself(name: str) -> None:
+    if not shutil.which(name):
+        pytest.skip(f"{name} is not installed")
+    text, data = shell.guarded(f"exec {nap(98304)}", 1.0)
+    command = subprocess.Popen([name, "-c", text], stdin=subprocess.PIPE, start_new_session=True)
+    assert command.stdin is not None
+    with command.stdin as channel:
+        channel.write(data.encode())
+        channel.flush()
+        assert command.wait(60) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_a_text_that_does_not_come_whole_is_not_run(name: str, tmp_path: Path) -> None:
+    if not shutil.which(name):
+        pytest.skip(f"{name} is not installed")
+    made = tmp_path / "made"
+    text, sent = shell.guarded(f"touch {made}\ntouch {made}-2", 60)
+    data = sent.encode()
+    for part in (data[:-1], data[:-2], data[:5], b"", data[1:], data[data.index(b"\n") + 1 :] + b"k\n"):
+        run = subprocess.run([name, "-c", text], input=part, capture_output=True, check=False)
+        assert (run.returncode, run.stderr) == (255, b"it came cut short\n")
+        assert not list(tmp_path.iterdir())
+    whole = subprocess.Popen([name, "-c", text], stdin=subprocess.PIPE, start_new_session=True)
+    assert whole.stdin is not None
+    with whole.stdin as channel:
+        channel.write(data)
+        channel.flush()
+        assert whole.wait(60) == 0
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 # -- many at once

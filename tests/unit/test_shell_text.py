@@ -47,11 +47,20 @@ def test_another_user_is_become_without_a_question() -> None:
     assert shell.as_user(None, ["kill", "1"]) == ("kill", "1")
 
 
-def test_a_guarded_text_runs_after_its_watcher_has_begun_and_with_no_stdin() -> None:
-    first, rest = shell.guarded("exec uptime", 4.2).split("\n")
+def test_a_short_guarded_text_is_sent_and_its_words_are_in_no_command_line() -> None:
+    text, data = shell.guarded("exec jboss\n-f", 4.2)
+    assert "timeout 5 /bin/sh -c " in text
+    assert "read -t 5 " in text
+    assert "jboss" not in text
+    assert data == ":;exec jboss\n-f\n"
+
+
+def test_a_long_guarded_text_runs_after_its_watcher_has_begun_and_with_no_stdin() -> None:
+    text, data = shell.guarded("x" * (shell.SHORT + 1), 4.2)
+    first, rest = text.split("\n")
     assert first.startswith("exec 3<&0 </dev/null;(timeout 5 /bin/sh -c ")
     assert first.endswith(" w $$ <&3 3<&- >/dev/null 2>&1 &);exec 3<&-")
-    assert rest == "exec uptime"
+    assert (rest, data) == ("x" * (shell.SHORT + 1), "")
 
 
 @pytest.mark.parametrize("text", ["a\0b", "x" * (shell.MAX_TEXT + 1)])
