@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from bbctl.render.screen import DIM, age, clock, draw, safe, table
+from bbctl.render.screen import DIM, age, clock, cut, draw, safe, table
 from bbctl.render.workflow import DONE, short
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def history(rows: Sequence[tuple[Node, HistoryLine]]) -> None:
     """Every pair each node has had, in the order of time."""
     lines = table("at", "node", "id", "server/client", "")
     for node, line in rows:
-        said = "" if line.response in (None, {}) else safe(json.dumps(line.response, ensure_ascii=False))[:100]
+        said = "" if line.response in (None, {}) else cut(safe(json.dumps(line.response, ensure_ascii=False)), 100)
         word = "refused, changed nothing" if line.refused else ""
         lines.add_row(
             clock(line.at / 1000),

@@ -35,6 +35,11 @@ def safe(text: str) -> str:
     return _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
 
 
+def cut(text: str, most: int) -> str:
+    """At most so many characters, and a mark where there were more."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def console(*, stderr: bool = False) -> Console:
     """A Rich console that honours NO_COLOR and takes text as it is: no markup, no emoji, no guessing of highlights."""
     from rich.console import Console

@@ -123,7 +123,7 @@ def _words(seen: Seen) -> str:
     if f.process == "hung":
         words.append(f'hung since {screen.clock(f.hung_since)}: "{safe((f.hung_line or "").strip()[-80:])}"')
     if f.health == "failing" and f.process != "stopped":
-        words.append(f"health: {safe(seen.health_detail[:100])}")
+        words.append(f"health: {screen.cut(safe(seen.health_detail), 200)}")
     if f.vip_error:
         words.append(f"vip: {safe(f.vip_error)}")
     if f.lease is not None:
@@ -147,7 +147,7 @@ def identity(proc: Proc | None) -> dict[str, Any] | None:
 
 
 def proc_line(proc: Proc) -> str:
-    return f"{proc.pid} {safe(proc.user)} · up {screen.age(proc.age)} · {safe(mask(proc.command)[:160])}"
+    return f"{proc.pid} {safe(proc.user)} · up {screen.age(proc.age)} · {screen.cut(safe(mask(proc.command)), 160)}"
 
 
 def killed(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, draw, noted, out, paragraph, safe, table
+from bbctl.render.screen import BAD, BUSY, DIM, GOOD, age, clock, cut, draw, noted, out, paragraph, safe, table
 
 if TYPE_CHECKING:
     from engine.explain import Answer, Group, Reason
@@ -32,9 +32,8 @@ def seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-def subject(root: Node, width: int = 60) -> str:
-    text = safe(root.subject or "")
-    return text if len(text) <= width else text[: width - 1] + "…"
+def subject(root: Node) -> str:
+    return cut(safe(root.subject or ""), 60)
 
 
 def short(node: Node) -> str:

@@ -76,5 +76,9 @@ def test_a_column_that_no_host_fills_is_not_shown() -> None:
     assert inventory.hosts([host, labelled]).splitlines()[0].endswith("labels")
 
 
+def test_what_is_cut_says_so() -> None:
+    assert [screen.cut("a" * length, 3) for length in (2, 3, 4)] == ["aa", "aaa", "aa…"]
+
+
 def test_the_front_page_fits_eighty_columns() -> None:
     assert max(map(len, overview().splitlines())) <= 80
