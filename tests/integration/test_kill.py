@@ -72,9 +72,9 @@ def test_a_process_deaf_to_term_is_alive_after_the_stop_timeout_and_the_next_com
 ) -> None:
     _, jboss, transport = one
     jboss.flag("deaf")
-    jboss.host = replace(jboss.host, services=(jboss.service(stop_timeout=0.5),))
+    jboss.host = replace(jboss.host, services=(jboss.service(stop_timeout=1.0),))
     done = act(transport, aim(transport, jboss), "TERM", tmp_path)
-    assert done.outcome == "alive"
+    assert (done.outcome, done.error) == ("alive", "TERM was sent, and it is still there after 1s")
     assert done.next == f"bbctl kill h1 --pid {jboss.procs[0].pid} -9"
 
 
@@ -124,7 +124,31 @@ def test_no_thread_dump_is_asked_of_a_process_that_would_die_of_it(
 def test_quit_is_sent_and_not_waited_for(one: tuple[Site, Jboss, Transport], tmp_path: Path) -> None:
     _, jboss, transport = one
     assert act(transport, aim(transport, jboss), "QUIT", tmp_path).outcome == "signalled"
+    assert not Path(jboss.host.lock.path).exists(), "the host is still locked"
     wait_for(lambda: "Full thread dump" in jboss.log.read_text(), "the dump")
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "outcome"),
+    [
+        ("signal", "true", "failed"),
+        ("signal", "echo 'signal 6 kill Operation not permitted'", "refused"),
+        ("wait_gone", "true", "failed"),
+    ],
+)
+def test_a_host_that_does_not_say_what_became_of_it_is_never_taken_for_one_that_did(
+    one: tuple[Site, Jboss, Transport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    answer: str,
+    outcome: str,
+) -> None:
+    _, jboss, transport = one
+    found = aim(transport, jboss)
+    monkeypatch.setattr(f"bbctl.kill.process.{step}", lambda *args, **more: answer)
+    done = act(transport, found, "TERM", tmp_path)
+    assert (done.outcome, bool(done.error)) == (outcome, True)
 
 
 def test_nothing_is_signalled_where_two_match_and_both_are_named(one: tuple[Site, Jboss, Transport]) -> None:
