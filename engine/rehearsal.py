@@ -8,6 +8,7 @@ Timers and retries come at once, in the order of their times.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,10 +29,13 @@ MOST = 100_000
 
 @dataclass
 class Played:
-    """What came of it. `ran`: names of the activities in the order they ran, repeats included."""
+    """What came of it. `ran`: names of the activities in the order they ran, repeats included. `results` and `errors`: {name:
+    what the last that went well returned}, {name: the message of the last that failed}."""
 
     nodes: list[Node] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def statuses(self) -> dict[str, str]:
@@ -59,7 +63,8 @@ def rehearse(
     for _ in range(MOST):
         if not stage.step():
             break
-    return Played(list(stage.nodes.values()), stage.ran)
+    stage.played.nodes = list(stage.nodes.values())
+    return stage.played
 
 
 @dataclass
@@ -67,7 +72,8 @@ class _Stage:
     registry: Registry
     answers: list[Outcome]
     nodes: dict[str, Node] = field(default_factory=dict)
-    ran: list[str] = field(default_factory=list)
+    played: Played = field(default_factory=Played)
+    failures: dict[str, Any] = field(default_factory=dict)
     now: int = START
 
     def context(self) -> Context:
@@ -115,13 +121,22 @@ class _Stage:
             events.send(node, ctx)
             events.completed(node, ctx)
             return
-        self.ran.append(node.name)
+        self.played.ran.append(node.name)
         if handler is None:
             outcome = self.answers.pop(0) if self.answers else Outcome()
         else:
             outcome = call(handler, node, self.nodes[node.wf])
+        self._note(node, outcome)
         for child in conclude(node, Outcome(outcome.response, outcome.error, outcome.children), ctx):
             self.add(child)
+
+    def _note(self, node: Node, outcome: Outcome) -> None:
+        said = json.loads(outcome.error or outcome.response or "null")
+        if outcome.error is None:
+            self.played.results[node.name] = said.get("result") if isinstance(said, dict) else said
+            return
+        error = self.failures[node.id] = said.get("error") if isinstance(said, dict) else said
+        self.played.errors[node.name] = error["message"] if isinstance(error, dict) else str(error)
 
     def _kids(self, node: Node) -> list[Node]:
         return [kid for kid in self.nodes.values() if kid.parent == node.id and kid.pgen == node.gen]
@@ -159,4 +174,4 @@ class _Stage:
     def _notify(self, node: Node, ctx: Context) -> None:
         handler = self.registry.get(node.name)
         if handler is not None and handler.rescue is not None:
-            rescue(handler, node, self.nodes[node.wf], (node.do or {})["notify"]["message"])
+            rescue(handler, node, self.nodes[node.wf], self.failures.get(node.id))

@@ -57,6 +57,7 @@ def test_a_story_is_played_in_order_with_retries_timers_and_children_of_children
     assert sorted(played.ran[3:]) == ["mail", "print", "ship"]
     assert played.complete
     assert seen[-1] == 7
+    assert (played.results["charge"], played.errors) == ("paid", {"charge": "declined"})
 
 
 def test_each_attempt_has_its_own_key() -> None:
@@ -69,7 +70,10 @@ def test_each_attempt_has_its_own_key() -> None:
 def test_without_retries_left_the_rescue_hears_of_it() -> None:
     played = rehearse(doomed, registry=APP)
     assert played.statuses == {"doomed": "retries_exhausted"}
-    assert seen == ["Client Error"]
+    assert [(error["code"], error["message"]) for error in seen if isinstance(error, dict)] == [
+        ("ValueError", "for good")
+    ]
+    assert played.errors == {"doomed": "for good"}
 
 
 def test_another_clients_answer_is_handed_in() -> None:
