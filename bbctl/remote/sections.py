@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bbctl.remote.shell import quote, script
-
-sh = script  # the whole of a text, for the host's POSIX shell
+from bbctl.remote.shell import quote
 
 
 def together(parts: Mapping[str, str], *, marker: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bbctl.model import Host
 from bbctl.remote import lock
-from bbctl.remote.sections import sh
+from bbctl.remote.shell import script
 from bbctl.run import journal
 from bbctl.run.journal import Journal
 from bbctl.ssh.fanout import fanout
@@ -32,7 +32,7 @@ def abort(book: Journal, hosts: Sequence[Host], *, transport: Transport, reason:
 def _let_go(transport: Transport, host: Host, tokens: Sequence[str]) -> str | None:
     """Release by whichever token of the run the lock answers to. A lock of somebody else is none of ours: fine."""
     for token in tokens:
-        ran = transport.run(host, sh(lock.release(host.lock, token)), timeout=15.0)
+        ran = transport.run(host, script(lock.release(host.lock, token)), timeout=15.0)
         if ran.exit is None:
             return ran.error
         answer = lock.understand(ran.stdout + ran.stderr)

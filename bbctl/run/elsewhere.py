@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bbctl.model import Elsewhere, Fleet, Host, HostOutcome, HostRecord, LockRecord, RunRecord, StepRecord
 from bbctl.remote import lock
-from bbctl.remote.sections import sh
+from bbctl.remote.shell import script
 from bbctl.ssh.fanout import fanout
 from bbctl.ssh.transport import Transport
 
@@ -24,7 +24,7 @@ def ask(transport: Transport, fleet: Fleet, run: str, hosts: tuple[str, ...] = (
 
 
 def _lock(transport: Transport, host: Host) -> tuple[bool, LockRecord | None]:
-    ran = transport.run(host, sh(lock.read(host.lock)), timeout=10.0)
+    ran = transport.run(host, script(lock.read(host.lock)), timeout=10.0)
     return ran.exit is not None, lock.understand(ran.stdout).record if ran.exit is not None else None
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from bbctl.look import Seen
 from bbctl.model import Host, Service
 from bbctl.remote import patterns
-from bbctl.remote.sections import apart, sh, together
+from bbctl.remote.sections import apart, together
+from bbctl.remote.shell import script
 from bbctl.run.playbook import Procedure
 from bbctl.ssh.transport import Transport
 
@@ -65,7 +66,7 @@ def _ask(
         return {}
     marker = secrets.token_hex(8)
     parts = patterns.count(service.log or "", wanted, run_as=service.run_as, seconds=seconds, first=first)
-    text = sh(together(parts, marker=marker))
+    text = script(together(parts, marker=marker))
     ran = transport.run(host, text, timeout=seconds * len(wanted) + 10.0, guard=True)
     said = apart(ran.stdout, marker=marker)
     return {name: patterns.understand(said.get(name, b"")) for name in wanted}

@@ -15,7 +15,7 @@ from bbctl.errors import BbctlError
 from bbctl.model import Host, Ran
 from bbctl.remote import lock as remote
 from bbctl.remote.lock import Locked
-from bbctl.remote.sections import sh
+from bbctl.remote.shell import script
 from bbctl.ssh.session import NEVER
 from bbctl.ssh.transport import Transport
 
@@ -71,7 +71,7 @@ class Holding:
 
         Once sent it is never cut off by our own wish to stop: whether it was done must be known."""
         self._still(host)
-        text = sh(remote.guarded(host.lock, self._token, body))
+        text = script(remote.guarded(host.lock, self._token, body))
         ran = self._transport.run(host, text, timeout=timeout, guard=True, cancel=NEVER)
         if (lost := remote.lost(ran.exit, ran.stdout)) is not None:
             raise self._gone(host, lost)
@@ -118,7 +118,7 @@ class Holding:
 
     def _ask(self, host: Host, text: str, *, cancel: threading.Event | None = None) -> Locked:
         limit = HASTE if self._transport.stop.is_set() else ASK
-        ran = self._transport.run(host, sh(text), timeout=limit, cancel=cancel)
+        ran = self._transport.run(host, script(text), timeout=limit, cancel=cancel)
         if ran.status not in ("ok", "failed") or (ran.exit is None and not ran.stdout):
             return Locked(state="failed", detail=ran.error or ran.status)
         return remote.understand(ran.stdout + ran.stderr)

@@ -14,8 +14,8 @@ from bbctl.durations import format_duration
 from bbctl.look import Seen, look_closely
 from bbctl.model import Host, Process, Service
 from bbctl.remote import lock, sudo
-from bbctl.remote.sections import apart, sh, together
-from bbctl.remote.shell import join, quote
+from bbctl.remote.sections import apart, together
+from bbctl.remote.shell import join, quote, script
 from bbctl.run import fits
 from bbctl.run.plan import Job, has_vip
 from bbctl.ssh.transport import Transport
@@ -137,7 +137,7 @@ def _ask(transport: Transport, target: Host, service: Service, job: Job) -> dict
     if drain and drain.kind == "file" and _moves(job, service):
         parts["drain"] = _WRITABLE.format(path=quote(drain.path or ""))
     marker = secrets.token_hex(8)
-    ran = transport.run(target, sh(together(parts, marker=marker)), timeout=15.0)
+    ran = transport.run(target, script(together(parts, marker=marker)), timeout=15.0)
     said = apart(ran.stdout, marker=marker)
     return {name: said.get(name, b"no the host did not say").decode("utf-8", "replace").strip() for name in parts}
 

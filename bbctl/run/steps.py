@@ -18,7 +18,7 @@ from bbctl.model import Health, Proc
 from bbctl.redact import mask
 from bbctl.remote import lease, process
 from bbctl.remote import service as commands
-from bbctl.remote.sections import sh
+from bbctl.remote.shell import script
 from bbctl.run.watch import Glance, identity
 from bbctl.run.work import Args, Done, StepFailed, Work, skipped
 from bbctl.ssh.transport import NotLoggedIn
@@ -159,7 +159,7 @@ def kill(w: Work, args: Args) -> Done:
     limit, began = (GONE if name == "KILL" else w.service.stop_timeout), w.now()
     while (seen := w.look()).proc is not None and identity(seen.proc) == identity(proc):
         if w.now() - began > limit:
-            said = process.understand_signal(w.ask(sh(process.wait_gone(proc, 0)), 10.0).stdout)
+            said = process.understand_signal(w.ask(script(process.wait_gone(proc, 0)), 10.0).stdout)
             why = process.asleep(proc, said.detail) or f"look: {process.look_at(w.host.short, proc.pid)}"
             raise StepFailed(f"{name} was sent {format_duration(limit)} ago, and it still lives; {why}")
         w.pause(QUICK)

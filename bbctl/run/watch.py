@@ -15,7 +15,8 @@ from bbctl import hang
 from bbctl.model import Host, Proc, ProcessState, Ran, Service
 from bbctl.remote import logs, process
 from bbctl.remote import service as commands
-from bbctl.remote.sections import apart, sh, together
+from bbctl.remote.sections import apart, together
+from bbctl.remote.shell import script
 
 BURST = 4 << 20  # bytes of new log that one glance takes in
 LINES = 4000  # lines that are remembered
@@ -89,7 +90,7 @@ class Watch:
 
     def _look(self, verb: str, pause: str = "") -> Glance:
         marker = secrets.token_hex(8)
-        ran = self._ask(sh(pause + together(self._parts(verb), marker=marker)), 10.0)
+        ran = self._ask(script(pause + together(self._parts(verb), marker=marker)), 10.0)
         said = apart(ran.stdout, marker=marker)
         if "procs" not in said or self.service.process is None:
             return Glance(error=ran.error or "the answer of the host is not whole")
