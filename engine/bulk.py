@@ -5,6 +5,7 @@ Planning a statement costs MongoDB more than carrying it out. Pure.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,11 +14,19 @@ Doc = dict[str, Any]
 
 def joined(statements: Iterable[Doc]) -> list[Doc]:
     """In the order of their firsts. Each document is still tested and changed by itself, and counted in `n`."""
-    alike: dict[str, list[Doc]] = {}
+    alike: dict[bytes | str, list[Doc]] = {}
     for one in statements:
-        others = {key: value for key, value in one["q"].items() if key != "_id"}
-        alike.setdefault(repr((others, one["u"])), []).append(one)
+        alike.setdefault(_likeness(one), []).append(one)
     return [same[0] if len(same) == 1 else _for_all(same) for same in alike.values()]
+
+
+def _likeness(statement: Doc) -> bytes | str:
+    """The same for statements that differ in their `_id` only."""
+    others = {key: value for key, value in statement["q"].items() if key != "_id"}
+    try:
+        return marshal.dumps((others, statement["u"]), 2)  # 2: without references, so that equal things are equal bytes
+    except ValueError:  # a number as the driver reads it is of a class of its own
+        return repr((others, statement["u"]))
 
 
 def _for_all(same: list[Doc]) -> Doc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ STATEMENTS = st.builds(
     },
     st.sampled_from(["r1", "r2"]),
     st.sampled_from([{}, {"look": None}, {"look": "t"}]),
-    st.sampled_from([1, 1.0, True, 2]),
+    st.sampled_from([1, 1.0, True, 2, Int64(3)]),
     st.sampled_from(["{}", "null", None]),
 )
 
