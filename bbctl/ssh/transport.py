@@ -17,14 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fabric
-import paramiko
-
 from bbctl.errors import ConfigError
 from bbctl.model import Fleet, Host, Ran, Ssh
 from bbctl.ssh.dial import Ahead, NotLoggedIn, Wire, connect
 from bbctl.ssh.jump import last_hop
 from bbctl.ssh.knownhosts import KnownHosts, files
+from bbctl.ssh.lean import fabric, paramiko
 from bbctl.ssh.login import STARTUPS, Client, Offer, Shown, agent_keys, agent_said, read_key
 from bbctl.ssh.session import Session
 

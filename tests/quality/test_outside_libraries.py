@@ -27,8 +27,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rq": ("engine/hints.py", "engine/worker.py"),
     "urllib3": ("engine/client.py", "bbctl/alerts.py", "bbctl/lab/"),
     "uvicorn": ("engine/api.py", "engine/server.py"),
-    "fabric": ("bbctl/ssh/transport.py", "bbctl/lab/"),
-    "paramiko": ("bbctl/ssh/transport.py", "bbctl/ssh/login.py", "bbctl/ssh/session.py", "bbctl/lab/"),
+    "fabric": ("bbctl/ssh/lean.py", "bbctl/lab/"),
+    "paramiko": ("bbctl/ssh/lean.py", "bbctl/ssh/login.py", "bbctl/ssh/session.py", "bbctl/lab/"),
     "yaml": ("bbctl/yamlfile.py",),
     "rich": ("bbctl/render/",),
     "typer": ("bbctl/cli/",),
@@ -115,6 +115,18 @@ def test_what_repairs_the_stores_needs_neither_the_engine_nor_a_store_s_library(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_command_on_hosts_starts_without_what_fabric_never_uses_and_its_test_double_works_all_the_same() -> None:
+    code = (
+        "import sys, bbctl.cli.exec, bbctl.ssh.transport, bbctl.cli.audited, bbctl.render.answers\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules} & {'asyncio', 'ssl', 'unittest'}))\n"
+        "import invoke\n"
+        "double = invoke.MockContext(run={'x': invoke.Result('said')})\n"
+        "print(double.run('x').stdout, double.run.called, 'asyncio' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines() == ["", "said True True"]
 
 
 def test_packages_hold_a_docstring_only() -> None:
