@@ -87,6 +87,13 @@ def test_children_that_are_on_their_way_to_be_made_ready_are_no_inconsistency(wh
     assert "I10" not in [row.id for row in matches(scene, scene.nodes[parent.id])]
 
 
+def test_a_parent_that_is_to_look_at_its_children_at_no_time_is_told_like_anything_owed() -> None:
+    state = made("I28", NOW)
+    state.subject.do, state.subject.look, state.subject.due = None, "t", None
+    scene = scene_of(state)
+    assert "I28" in [row.id for row in matches(scene, scene.nodes[state.subject.id])]
+
+
 def test_a_node_is_poisoned_for_the_table_when_it_is_for_the_worker() -> None:
     assert MAX_TRIES == POISONED
 
