@@ -8,7 +8,7 @@ from bbctl.model import Fleet
 
 
 def remarks(fleet: Fleet) -> list[str]:
-    return [*_services(fleet), *_vips(fleet), *_files(fleet)]
+    return [*_services(fleet), *_twins(fleet), *_vips(fleet), *_files(fleet)]
 
 
 def _services(fleet: Fleet) -> Iterator[str]:
@@ -20,6 +20,20 @@ def _services(fleet: Fleet) -> Iterator[str]:
     for name in fleet.services:
         if name not in used:
             yield f"no host runs the service {name}"
+
+
+def _twins(fleet: Fleet) -> Iterator[str]:
+    """Services of one host that are told by the same pattern are one process: who restarts one ends the other."""
+    told = set()
+    for host in fleet.hosts.values():
+        for at, one in enumerate(host.services):
+            for other in host.services[at + 1 :]:
+                if one.process is None or other.process is None:
+                    continue
+                same = (one.process.match, one.process.user) == (other.process.match, other.process.user)
+                if same and (one.name, other.name) not in told:
+                    told.add((one.name, other.name))
+                    yield f"{one.name} and {other.name} on {host.name} are told by the same process.match: one process"
 
 
 def _vips(fleet: Fleet) -> Iterator[str]:

@@ -383,3 +383,12 @@ def test_what_is_allowed_and_probably_not_meant_is_remarked_on() -> None:
         "behind the VIP w",
     ):
         assert part in said
+
+
+def test_two_services_of_a_host_that_are_one_process_are_remarked_on() -> None:
+    known = fleet(
+        "groups: {g: {hosts: 'a{1-2}', services: [s, t, u]}}\n"
+        "services: {s: {process: {match: Main, user: jb}}, t: {process: {match: Main, user: jb}},"
+        " u: {process: {match: Main, user: other}}}"
+    )
+    assert remarks(known) == ["s and t on a1 are told by the same process.match: one process"]
