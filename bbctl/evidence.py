@@ -25,11 +25,12 @@ DUMP = 5.0  # seconds for a dump to appear in the log; a process that is deaf to
 QUIET = 0.6  # a dump that has begun and grows no more for this long is whole
 AFTER = 0.3  # the same behind its last line: a JVM names deadlocks and the heap after that
 LOOK = 0.15
+EVERY = 2.0  # seconds between two dumps
 NOTES = "notes.txt"
 
 
 def capture(
-    session: Session, host: Host, service: Service, proc: Proc | None, folder: Path, *, dumps: int = 3, every: float = 2.0,
+    session: Session, host: Host, service: Service, proc: Proc | None, folder: Path, *, dumps: int = 3, every: float = EVERY,
     log_lines: int = 2000, act: Act | None = None, wait: Callable[[float], object] = time.sleep, timeout: float = 60.0,
 ) -> list[Path]:  # fmt: skip
     """Save everything that may explain a hang below `folder` (made with mode 0700); the files written, in that order.
@@ -46,21 +47,11 @@ def capture(
     return saving.close()
 
 
-def threads(
-    session: Session, host: Host, service: Service, proc: Proc, folder: Path, *, dumps: int = 1, every: float = 2.0,
-    act: Act | None = None, timeout: float = 30.0,
-) -> list[Path]:  # fmt: skip
-    """Thread dumps alone, as `capture` takes them."""
-    saving = _Saving(
-        session=session,
-        host=host,
-        service=service,
-        folder=folder,
-        act=act,
-        wait=time.sleep,
-        end=time.monotonic() + timeout,
-    )
-    saving.threads(proc, dumps, every)
+def threads(session: Session, host: Host, service: Service, proc: Proc, folder: Path, *, dumps: int) -> list[Path]:
+    """Thread dumps alone, as `capture` takes them, with time for all of them."""
+    end = time.monotonic() + 30.0 + dumps * 2 * EVERY
+    saving = _Saving(session=session, host=host, service=service, folder=folder, act=None, wait=time.sleep, end=end)
+    saving.threads(proc, dumps, EVERY)
     return saving.close()
 
 

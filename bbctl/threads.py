@@ -25,7 +25,7 @@ class Dumped:
     error: str | None = None
 
 
-def take(transport: Transport, host: Host, service: str, folder: Path, *, count: int = 1) -> Dumped:
+def take(transport: Transport, host: Host, service: str, folder: Path, *, count: int) -> Dumped:
     """`count` dumps, two seconds apart, below `folder`/host. The process is proven in the step that asks it for a dump."""
     aim = find(transport, host, service=service, pid=None)
     if aim.proc is None or aim.service is None:
