@@ -10,6 +10,7 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from bbctl.errors import UsageError
@@ -43,7 +44,7 @@ SHORT = 512
 _HEAD = ":;"
 _READ = (
     "c=;i={lines};while [ $i -gt 0 ];do IFS= LC_ALL=C read -r l<&3||break;c=$c$l'\n';i=$((i-1));done;"
-    "case $i$c in 0{head}*);;*)echo it came cut short >&2;exit 255;;esac"
+    "case $i$c in 0:\\;*);;*)echo it came cut short >&2;exit 255;;esac"
 )
 
 
@@ -89,14 +90,19 @@ def guarded(text: str, seconds: float) -> tuple[str, str]:
 
     The exit code or signal of `text` stays the session's own: the watcher is nobody's child that `text` could wait for.
     """
-    limit = math.ceil(seconds)
-    by_timeout = _BY_TIMEOUT.format(seconds=limit, watch=quote(_WATCH.format(read="read")))
+    watched, watched_by_any = _watchers(math.ceil(seconds))
     if len(text) > SHORT:
-        return f"exec 3<&0 </dev/null;{by_timeout};exec 3<&-\n{text}", ""
-    read = _READ.format(lines=text.count("\n") + 1, head=quote(_HEAD))
-    by_bash = _BY_BASH.format(watch=_WATCH.format(read=f"read -t {limit}"))
-    watched = f"case $BASH_VERSION/$BASHPID in [4-9]*/$$){by_bash};;*){by_timeout};;esac"
+        return f"exec 3<&0 </dev/null;{watched_by_any};exec 3<&-\n{text}", ""
+    read = _READ.format(lines=text.count("\n") + 1)
     return f'exec 3<&0 </dev/null;{read};{watched};exec 3<&-;eval "$c"', f"{_HEAD}{text}\n"
+
+
+@lru_cache(maxsize=64)
+def _watchers(seconds: int) -> tuple[str, str]:
+    """What begins the watcher: by whichever way the shell has, and by the way that every shell has."""
+    by_timeout = _BY_TIMEOUT.format(seconds=seconds, watch=quote(_WATCH.format(read="read")))
+    by_bash = _BY_BASH.format(watch=_WATCH.format(read=f"read -t {seconds}"))
+    return f"case $BASH_VERSION/$BASHPID in [4-9]*/$$){by_bash};;*){by_timeout};;esac", by_timeout
 
 
 def announced(text: str, mark: str) -> str:
