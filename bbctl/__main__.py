@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 VERSION = "0.1.0"
 GARBAGE = 50_000  # new objects between two looks for rings of them; Python's 700 cost a tenth of a short command
@@ -51,6 +53,23 @@ def _standard_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    words = sys.stderr
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(_Unheard(2, "w", closefd=False)), words.encoding, words.errors, line_buffering=True
+    )
+
+
+class _Unheard(io.FileIO):
+    """stderr. Where nobody can be told any more (a pipe that was closed, a terminal that is gone, a full disk) what is said
+    is lost and nothing else: a run does not leave a host half-way because its progress cannot be shown."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return memoryview(data).nbytes
 
 
 if __name__ == "__main__":

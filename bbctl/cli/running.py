@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import secrets
@@ -202,7 +203,12 @@ def _carried_out(call: Call, plan: Plan, transport: Transport, manner: Manner) -
         book.close()
     code = runner.exit_of(record, statuses=[t.facts.status for t in plan.targets.values()], signal=halt.signal)
     _audit(call, plan, book, result=record.outcome, exit=code)
-    call.show(journal.as_json(record), lambda: render.result(record, drawn=drawn, next=next_for(record)))
+    try:
+        call.show(journal.as_json(record), lambda: render.result(record, drawn=drawn, next=next_for(record)))
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # The terminal is gone, and its hang-up was heard: the exit code is all that can still be told.
     return code
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
 import signal
+import subprocess
+import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bbctl.run import journal
-from tests.integration.shop import Member, Shop, finish, kill_at, shop
+from tests.integration.shop import BBCTL, Member, Shop, finish, kill_at, shop
 from tests.integration.sshd import wait_for
 
 STEPS = ("lock", "preflight", "drain", "settle", "stop", "start", "started", "health", "undrain", "unlock")
@@ -189,6 +193,48 @@ def test_ctrl_c_on_the_last_host_finishes_the_run(two: Shop, tmp_path: Path) -> 
     assert kill_at(proc, two, "stop", signal.SIGTERM, home=home)
     said = finish(proc)
     assert (said.code, said.record["outcome"], said.outcomes) == (0, "done", {"h1": "restarted"})
+
+
+def test_a_run_whose_progress_nobody_reads_any_more_goes_on_to_its_end(two: Shop, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    proc = two.popen("restart", "h1", "--yes", "--reason", "test", home=home)
+    assert proc.stdout is not None
+    assert proc.stderr is not None
+    assert proc.stderr.readline()
+    proc.stderr.close()
+    assert b"1 restarted" in proc.stdout.read()
+    assert proc.wait(60) == 0
+    assert two.members[0].heartbeat.exists()
+    assert two.bbctl("runs", "show", two.runs(home)[-1].name, "-o", "json", home=home).record["outcome"] == "done"
+
+
+def test_a_terminal_that_is_gone_lets_the_host_under_way_be_finished_and_no_other_be_begun(
+    two: Shop, tmp_path: Path
+) -> None:
+    home = str(tmp_path / "home")
+    ours, theirs = os.openpty()
+    proc = subprocess.Popen(
+        [str(BBCTL), "restart", "all", "--yes", "--reason", "test"], env={**two.environ(home), "TERM": "xterm"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    two.running.append(proc)
+    os.close(theirs)
+    os.set_blocking(ours, False)
+
+    def stopping() -> bool:
+        with suppress(BlockingIOError):
+            while os.read(ours, 65536):
+                pass
+        return any((e["event"], e.get("step")) == ("intent", "stop") for e in two.events(home))
+
+    wait_for(stopping, "the first host's stop", 60)
+    os.close(ours)
+    assert proc.wait(60) == 129
+    said = two.bbctl("runs", "show", two.runs(home)[-1].name, "-o", "json", home=home)
+    assert (said.record["outcome"], said.outcomes) == ("interrupted", {"h1": "restarted", "h2": "untouched"})
+    assert two.members[0].heartbeat.exists()
+    assert two.members[1].calls == []
 
 
 @pytest.mark.parametrize(
