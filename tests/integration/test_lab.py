@@ -296,7 +296,15 @@ def test_up_again_changes_nothing_that_runs(home: Path, ground: Ground) -> None:
 
 
 def test_nothing_is_touched_outside_its_folder_and_nothing_in_it_is_for_others(home: Path, ground: Ground) -> None:
-    assert {path.name for path in home.iterdir()} <= {"lab", "audit", "audit.jsonl", "cache", "runs", "crashes"}
+    assert {path.name for path in home.iterdir()} <= {
+        "lab",
+        "audit",
+        "audit.jsonl",
+        "audit.head",
+        "cache",
+        "runs",
+        "crashes",
+    }
     assert ground.folder.stat().st_mode & 0o077 == 0
     for path in (ground.inventory, ground.key, ground.client_folder / "token.json"):
         assert path.stat().st_mode & 0o077 == 0
