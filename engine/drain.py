@@ -72,7 +72,7 @@ class Drain:
         alone = [h for h in idle if (h.node.tries or 0) >= CAREFUL][:1]
         ops += (self._turn(alone, ops) if alone else []) or self._turn(idle, ops)
         self._follow(self.commits.commit(ops))
-        self.leases.set({id: h.node.rev for id, h in self.held.items()})
+        self.hand.keep_leases()
         return bool(ops)
 
     def _context(self) -> Context:
@@ -238,7 +238,7 @@ class Drain:
             events.deliver(after, ctx)
             return [], "call"
         began = time.monotonic()
-        self.leases.busy_until(began + handler.timeout)
+        self.leases.busy_until(began + handler.timeout, handler.name)
         failpoint("handler.before")
         outcome = clients.addressed(self.rt, call(handler, after, root))
         failpoint("handler.after")

@@ -51,6 +51,13 @@ class Flights:
         self._results: queue.SimpleQueue[Landed] = queue.SimpleQueue()
         self._under_way = 0
         self._resting: list[Landed] = []
+        self._until: dict[object, float] = {}
+
+    @property
+    def stuck(self) -> bool:
+        """Is every thread with a handler that should be done by now? Nothing ends such a thread but its process."""
+        now = time.monotonic()
+        return not self.room and sum(until < now for until in list(self._until.values())) >= self._most
 
     @property
     def room(self) -> int:
@@ -115,6 +122,11 @@ class Flights:
                 result = Outcome(error=events.text({"error": task.described(error)}))
         self._results.put(Landed(node._id, node.rev, node.since, node.attempt, what, result))
 
+    def deadline(self, node: Node) -> float | None:
+        """When a handler that begins now must be done with the node (monotonic); None for what is posted to a client."""
+        handler = self._rt.handlers.get(node.name)
+        return None if handler is None or not self._is_local(node) else time.monotonic() + handler.timeout
+
     def _is_local(self, node: Node) -> bool:
         client = self._rt.client(node.client)
         return client is not None and client.local
@@ -131,8 +143,10 @@ class Flights:
         return lambda: self._post(client, url, node, body)
 
     def _call(self, handler: Handler, node: Node, root: Node) -> Outcome:
-        began = time.monotonic()
+        began, key = time.monotonic(), object()
+        self._until[key] = began + handler.timeout
         outcome = task.call(handler, node, root)
+        del self._until[key]
         self._rt.handlers.took(handler, time.monotonic() - began)
         return outcome
 

@@ -38,6 +38,7 @@ class Held:
     whole: bool = False
     want: int = WANT
     flying: bool = False
+    until: float | None = None  # monotonic: when its handler is taken for hung
     waiting: bool = False  # for a child that is held here too
     marked: bool = False
     told: bool = False
@@ -112,7 +113,7 @@ class Hand:
                 careful = True
             self.held[node._id] = Held(node)
             self.roots.pop(node.wf, None)  # its workflow may have been paused since that was read
-        self.leases.set({id: h.node.rev for id, h in self.held.items()})
+        self.keep_leases()
         if back:
             self.rt.store.give_back(back, self.rt.store.now() + 200, uncount=True)
 
@@ -179,6 +180,13 @@ class Hand:
                 kids = found[held.node._id]
                 held.kids, held.more = kids.nodes, kids.more
 
+    def keep_leases(self) -> None:
+        """Of all that is held, but not of what a handler should be done with by now."""
+        now = time.monotonic()
+        self.leases.set({id: h.node.rev for id, h in self.held.items() if h.until is None or now < h.until})
+        if self.leases.hung is not None and self.flights.stuck:
+            self.leases.hung("every thread is with a handler that runs longer than its timeout")
+
     def distrust(self) -> None:
         """After trouble with the store: whatever is held is read again before anything is done with it."""
         self.checked = 0.0
@@ -189,6 +197,7 @@ class Hand:
         if root is None or held.flying or not self.flights.room:
             return
         held.flying = self.flights.launch(held.node, root, what)
+        held.until = self.flights.deadline(held.node) if held.flying and what != "notify" else None
         if not held.flying:
             self.rt.store.give_back({held.node._id: held.node.rev}, self.rt.store.now() + NO_HANDLER)
             self.held.pop(held.node._id, None)

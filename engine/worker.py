@@ -43,6 +43,8 @@ RQ_TIMEOUT = 1.0
 """Seconds RQ may wait for one answer of Redis."""
 PLAIN = 2.0
 """Seconds of the plain loop before Redis is asked again."""
+HUNG = 75
+"""Exit code of a worker that a handler holds up for good."""
 BEAT = 2.0
 PERIODIC = 2.0
 """Seconds between two looks at the periodic jobs."""
@@ -109,6 +111,13 @@ class DrainWorker(SimpleWorker):
             raise RedisLost(str(error)) from None
 
 
+def _end(why: str) -> None:
+    """A handler that never returns cannot be stopped, only its process. What that holds is owed: whoever claims it goes on."""
+    log.error("%s: this worker ends, another runs what it held", why)
+    logging.shutdown()
+    os._exit(HUNG)
+
+
 class Loop:
     """What one worker process does until it is told to stop."""
 
@@ -117,6 +126,7 @@ class Loop:
         self._supervisor = supervisor
         self.id = f"{socket.gethostname()}-{os.getpid()}-{token()[:6]}"
         self.drain = Drain(rt, self.id)
+        self.drain.leases.hung = _end
         self._version = version
         self._started: int | None = None
         self._beat_at = 0.0
