@@ -174,10 +174,11 @@ def _has(value: Any, path: list[str]) -> bool:
 
 
 def read_request(*, query: bytes, body: bytes, content_type: str) -> dict[str, Any]:
-    """All parameters of a request, snake_cased; the body wins over the query. A body must be a JSON object or a form."""
+    """All parameters of a request, snake_cased; the body wins over the query. A body must be a JSON object or a form; an
+    object that is called a form, as `curl -d` does, is an object all the same."""
     values = read_form(query) if query else {}
     if body.strip():
-        if content_type.startswith("application/x-www-form-urlencoded"):
+        if content_type.startswith("application/x-www-form-urlencoded") and not body.lstrip().startswith(b"{"):
             given: Any = read_form(body, "body")
         else:
             given = read_json(body)

@@ -152,6 +152,8 @@ def test_the_body_wins_over_the_query_and_forms_are_read_too() -> None:
         query=b"", body=b"options[clientData][aB]=1", content_type="application/x-www-form-urlencoded; charset=utf-8"
     )
     assert form == {"options": {"client_data": {"aB": "1"}}}
+    named = read_request(query=b"", body=b' {"a": [1]}', content_type="application/x-www-form-urlencoded")
+    assert named == {"a": [1]}, "curl -d says so of whatever it sends"
 
 
 @pytest.mark.parametrize("body", [b"[1]", b'"x"', b"3", b"true"])
