@@ -50,4 +50,6 @@ def test_a_pool_is_the_hosts_of_one_vip_and_no_others() -> None:
 def test_one_host_that_is_ill_has_no_cause_to_share() -> None:
     ill = replace(GOOD, health="failing", health_answer="503 no store")
     assert shared_cause([ill]) is None
-    assert shared_cause([ill, replace(ill, host="w2")]) is not None
+    both = shared_cause([ill, replace(ill, host="w2")])
+    assert both is not None
+    assert "503 no store" in both.message
