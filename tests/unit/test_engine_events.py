@@ -190,6 +190,30 @@ def test_completed_with_children_has_them_marked_and_looked_at() -> None:
     assert node.look
 
 
+def test_a_node_whose_children_were_dropped_still_looks_for_its_end() -> None:
+    node = sent()
+    node.last, node.gen = 5, "g"
+    events.completed(node, context())
+    node.look = None  # it has looked, and waits for its children
+    events.reset(node, context())
+    assert (node.gen, "prune" in (node.do or {}), bool(node.look)) == (None, True, True)
+
+
+def test_a_poisoned_node_owes_nothing_but_the_telling() -> None:
+    node = sent()
+    events.poisoned(node, context(), "claimed 6 times without a result")
+    assert (node.ss, list(node.do or {}), node.complete_by) == ("errored", ["notify"], None)
+
+
+def test_a_parked_node_that_is_handed_out_owes_its_start_alone() -> None:
+    node = fresh()
+    events.mark(node, context())
+    events.park(node, context())
+    assert "recheck" in (node.do or {})
+    events.hand_out(node, context())
+    assert (node.ss, node.do) == ("started", {"start": True})
+
+
 def test_an_error_uses_up_a_retry_and_the_last_one_notifies() -> None:
     node = sent(retry=1, retry_interval=100)
     events.errored(node, context())
