@@ -251,9 +251,9 @@ def status_changes(ask: Ask) -> Any:
 
 
 def change_status(ask: Ask) -> Any:
-    said = ask.params.get("response")
-    if said is None or said is False:
-        said = ask.params.get("args")
+    said, args = ask.params.get("response"), ask.params.get("args")
+    if said is None or (said is False and args is not None):  # as Ruby's `response || args` chooses between the two
+        said = args
     workflows.change_status(
         ask.rt, ask.client, ask.id, ask.names["new"], response=said, attempt=ask.attempt, workflow_id=ask.workflow_id
     )

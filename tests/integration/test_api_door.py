@@ -255,6 +255,25 @@ def test_the_same_key_twice_is_one_workflow_and_another_body_is_422(api: Engine)
     assert api.call("POST", "/workflows", {**body, "subject": "other"}, headers=key, client=1).status == 201
 
 
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        ({"response": False}, False),
+        ({"response": 0}, 0),
+        ({"response": []}, []),
+        ({"response": {"a.b": {"$set": 2**70}}}, {"a.b": {"$set": 2**70}}),
+        ({"args": "a text"}, "a text"),
+        ({"response": False, "args": {"a": 1}}, {"a": 1}),
+        ({}, {}),
+    ],
+)
+def test_a_response_comes_back_as_it_was_sent(api: Engine, body: dict[str, object], kept: object) -> None:
+    node = api.signal(api.workflow())
+    sent(api, node)
+    assert api.call("PUT", f"/activities/{node}/status/completed", body).status == 200
+    assert api.call("GET", f"/activities/{node}/response").json == kept
+
+
 def test_the_same_key_twice_adds_children_once(api: Engine) -> None:
     node = api.signal(api.workflow())
     sent(api, node)
