@@ -113,7 +113,8 @@ class Journal:
             if failure is None or event != "intent":
                 self.events.append(value)
         if failure is None or event != "intent":
-            self.report(value)
+            with suppress(Exception):  # a picture that cannot be drawn leaves no host half-way
+                self.report(value)
         if failure is not None:
             raise failure
 

@@ -41,6 +41,17 @@ def test_a_run_whose_process_is_gone_is_interrupted_in_the_step_that_was_announc
     assert [h.step for h in record.hosts] == [None, "drain"]
 
 
+def test_a_listener_that_fails_ends_no_run(tmp_path: Path) -> None:
+    book = create(tmp_path)
+
+    def fails(event: object) -> None:
+        raise OSError("nobody reads")
+
+    book.report = fails
+    done(book, "w1")
+    assert book.record().hosts[0].outcome == "restarted"
+
+
 def test_half_a_line_was_never_acted_upon_and_is_taken_away(tmp_path: Path) -> None:
     book = create(tmp_path)
     book.close()
