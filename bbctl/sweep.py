@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,8 +127,12 @@ def _against(row: Row, old: Mapping[str, Any] | None, now: float) -> Row:
     return replace(row, change="worse" if worse else "still", since=since, sweeps=int(old["sweeps"]) + 1 if old else 1)
 
 
-def left(found: Sequence[Row], before: Mapping[str, Mapping[str, Any]], *, inventory: str, now: float) -> list[Row]:
-    """The end of what a sweep over all of an inventory asks about no longer: the host left it, or what was checked there.
+def left(
+    found: Sequence[Row], before: Mapping[str, Mapping[str, Any]], *, inventory: str, now: float,
+    unasked: Container[str] = (),
+) -> list[Row]:  # fmt: skip
+    """The end of what a sweep of an inventory asks about no longer: the host left it, or what was checked there. `unasked`:
+    the hosts that are in it and of which this sweep did not ask everything.
 
     What was remembered of another inventory stays, and so does what the engine could not be asked this time.
     """
@@ -137,7 +141,8 @@ def left(found: Sequence[Row], before: Mapping[str, Mapping[str, Any]], *, inven
     for key, old in before.items():
         name, _, target = key.partition("|")
         check = CHECKS.get(name)
-        if key in asked or old.get("inventory") != inventory or (check and check.scope == "engine"):
+        ours = old.get("inventory") == inventory and not (check and check.scope == "engine")
+        if key in asked or not ours or target in unasked:
             continue
         made.append(
             Row(

@@ -61,8 +61,8 @@ def sweep(
         found = _hosts(call, hosts, names, limit) + ([] if target else _engine(call, names))
         found = sweeping.news(found, before, at)
         inventory = str(call.fleet.source)
-        if not (target or check or exclude or label):
-            found += sweeping.left(found, before, inventory=inventory, now=at)
+        unasked = call.fleet.hosts if target or check or exclude or label else ()
+        found += sweeping.left(found, before, inventory=inventory, now=at, unasked=unasked)
         quiet, paged = _page(call, found, before, at)
         memory.clear()
         memory.update(sweeping.remember(found, before, paged, inventory=inventory))

@@ -251,6 +251,7 @@ def test_a_host_that_left_the_inventory_ends_its_page_and_is_forgotten_and_anoth
     before = {**ours, **theirs, **store}
     now = sweep.news([row("critical")], before, NOW + 1)
     (gone,) = sweep.left(now, before, inventory="/a.yml", now=NOW + 1)
+    assert sweep.left([], before, inventory="/a.yml", now=NOW + 1, unasked={"w2"}) == [gone]
     assert (gone.target, gone.state, gone.change) == ("w3", "ok", "recovered")
     assert pages(gone, before) == ["resolve"]
     after = sweep.remember([*now, gone], before, {gone.key: False}, inventory="/a.yml")
