@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from typing import Any
 import pytest
 
 from engine import workflows
+from engine.model import NewNode, NewWorkflow
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
-from tests.integration.api_server import BBCTL, Answer, Engine, engine
+from tests.integration.api_server import Answer, Engine, engine
 from tests.integration.engine_kit import at_rest, outcomes, shape, unrest
 from tests.integration.partition import Network
 from tests.integration.servers import Mongo, Redis, free_port, wait_for
@@ -30,10 +32,29 @@ TREES = {
     "go": Counter({("/go", 1): 1}),
     "decide": Counter({("/decide", 1): 1, ("/decide/step", 1): 4, ("/decide/fails_once", 2): 1}),
 }
+FAR = 3
+"""Workers beside the old primary. One that writes hangs: some must be about to look for work when it is cut off."""
 CLIENTS = {"go": 0, "decide": 2}
 """Who is asked to do it, by number: one over HTTP, one whose handlers run in the workers."""
 Ask = Callable[[Engine], bool]
 """Asks for something, with a key of its own; whether it was granted."""
+
+
+STARTER = """
+import json, sys
+from tests.integration import test_partition as here
+rt = here.open_runtime(here.Settings(mongo_url=sys.stdin.readline().strip()))
+rt.store.open()
+print("ready", flush=True)
+here.starter(rt, *json.loads(sys.stdin.readline()))
+"""
+
+
+def starter(rt: Runtime, client: str, place: str) -> None:
+    new = NewNode(name=signal_of(place))
+    workflows.start_many(
+        rt, client, [NewWorkflow(name="town", subject={"place": place}, decider="D", signal=new, key="once")]
+    )
 
 
 def signal_of(place: str) -> str:
@@ -51,6 +72,7 @@ class Town:
     ran: Path
     far: Engine = field(init=False)
     apart: list[int] = field(default_factory=list)
+    starters: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def create(self, place: str, api: Engine) -> Answer:
         body = {"name": "town", "subject": {"place": place}, "decider": "D"}
@@ -63,16 +85,29 @@ class Town:
         return api.call("POST", f"/workflows/{id}/signal/{name}", {}, client=client, headers=headers, timeout=ASKED)
 
     def start(self, place: str, api: Engine) -> bool:
-        """A workflow and its signal in one write, by the command line."""
-        name = signal_of(place)
-        words = ["wf", "start", "town", "--subject", json.dumps({"place": place}), "--decider", "D", "--signal", name]
-        client = api.clients[CLIENTS[name]][0]
-        child = subprocess.Popen(
-            [BBCTL, *words, "--client", client], env=api.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        if api is self.far:
+        """A workflow and its signal in one write, on the far side by a programme that was connected before the cut."""
+        if api is self.near:
+            starter(self.rt, api.clients[CLIENTS[signal_of(place)]][0], place)
+            return True
+        child = self.starters.pop()
+        said = json.dumps([api.clients[CLIENTS[signal_of(place)]][0], place]) + "\n"
+        child.communicate(said.encode(), timeout=ASKED)
+        return child.returncode == 0
+
+    def connect(self, count: int) -> None:
+        """Programmes on the far side that wait for a word to start a workflow."""
+        for _ in range(count):
+            words = [sys.executable, "-c", STARTER]
+            child = subprocess.Popen(
+                words, env=self.near.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            assert child.stdin is not None
+            assert child.stdout is not None
             self.apart.append(child.pid)
-        return child.wait(ASKED) == 0
+            self.starters.append(child)
+            child.stdin.write(self.rt.settings.mongo_url.encode() + b"\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"ready\n"
 
     def acted_for(self) -> set[str]:
         """The nodes for which a handler ran or a post went out."""
@@ -122,12 +157,12 @@ def town(tmp_path: Path) -> Iterator[Town]:
             leader = mongo.primary()
             network.ports = {mongo.ports[leader]}
             network.apart = lambda: [mongo.nodes[leader].pid, *made.apart]
-            work = ("work", "--processes", "1", "--import", "tests.integration.killed_handlers")
-            for far in (api.start("serve", "--port", str(made.far.port)), api.start(*work)):
+            work = ("work", "--import", "tests.integration.killed_handlers", "--processes")
+            for far in (api.start("serve", "--port", str(made.far.port)), api.start(*work, str(FAR))):
                 made.apart.append(far.pid)
-            api.start(*work)
+            api.start(*work, "1")
             api.stub.on["go"] = made.work
-            wait_for("the workers", lambda: len(workflows.workers(rt)) == 2, 60)
+            wait_for("the workers", lambda: len(workflows.workers(rt)) == FAR + 1, 60)
             wait_for("the far API", lambda: made.far.call("GET", "/heartbeat.txt", client=None).status == 200, 60)
             assert mongo.primary() == leader
             yield made
@@ -169,6 +204,7 @@ def test_nobody_acts_on_what_a_primary_without_a_majority_took_and_a_repeat_gets
     town.settle()
     old, known = town.mongo.primary(), set(town.rt.store.distinct("_id", {}))
 
+    town.connect(2 * len(TREES))
     town.network.divide()
     wishes, granted = asks(town, before), {}
     threads = [
