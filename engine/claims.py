@@ -65,19 +65,23 @@ class Claims(Connection):
         failpoint("look.before")
         query = {"_id": {"$in": list(ids)}, "ss": {"$in": LOOKABLE}, "$or": FREE}
         with self._wire():
-            self._command({"update": "nodes", "updates": [self._claiming(query, token, worker, look=token)]}, True)
+            reply = self._command(
+                {"update": "nodes", "updates": [self._claiming(query, token, worker, look=token)]}, True
+            )
             failpoint("look.after")
-            return self._claimed(ids, token)
+            return self._claimed(ids, token) if reply.doc["n"] or reply.repeated else []
 
     def set_looking(self, ids: Sequence[str], token: str) -> set[str]:
         """Has parents that others hold look again, blindly; the ids that nobody holds any more (claim those)."""
         failpoint("look.before")
         with self._wire():
             query = {"_id": {"$in": list(ids)}, "by": {"$gt": ""}, "ss": {"$in": LOOKABLE}}
-            self._command(
+            reply = self._command(
                 {"update": "nodes", "updates": [{"q": query, "u": {"$set": {"look": token}}, "multi": True}]}, True
             )
             failpoint("look.after")
+            if reply.doc["n"] == len(ids):
+                return set()
             missed = self._local.find(
                 {"_id": {"$in": list(ids)}, "look": {"$ne": token}, "ss": {"$in": LOOKABLE}}, {"_id": 1}
             )

@@ -119,12 +119,16 @@ class Searches(Connection):
 
     def with_open(self, parents: Sequence[Node]) -> set[str]:
         """Those that still wait for a child that does not block."""
-        waiting: set[str] = set()
+        gens = {parent._id: parent.gen for parent in parents}
+        query = {"parent": {"$in": list(gens)}, "pgen": {"$in": list(set(gens.values()))}, "open": "n"}
+        limit = 64 + len(gens)
         with self._wire():
-            for parent in parents:
-                query = {"parent": parent._id, "pgen": parent.gen, "open": "n"}
-                if self._local.find_one(query, {"_id": 1}):
-                    waiting.add(parent._id)
+            found = fetched(self._local, query, {"_id": 0, "parent": 1, "pgen": 1}, limit=limit)
+            waiting = {doc["parent"] for doc in found if gens[doc["parent"]] == doc["pgen"]}
+            if len(found) == limit:
+                for id in gens.keys() - waiting:
+                    if self._local.find_one({"parent": id, "pgen": gens[id], "open": "n"}, {"_id": 1}):
+                        waiting.add(id)
         return waiting
 
     def with_ready(self, parents: Sequence[str], gen: str) -> set[str]:

@@ -169,6 +169,22 @@ def test_children_of_an_old_attempt_never_hide_those_of_this_one(rt: Runtime) ->
     assert [kid.id for kid in found[other].nodes] == mine[other]
 
 
+@pytest.mark.parametrize("left_behind", [3, 100])
+def test_children_under_way_of_an_old_attempt_hold_no_parent_back_and_those_of_this_one_do(
+    rt: Runtime, left_behind: int
+) -> None:
+    """However many there are of either, more than one question is answered with included."""
+    me = workflows.add_client(rt, "me")[0].id
+    new = [NewWorkflow(name="w", subject=place, signal=NewNode(name="elsewhere")) for place in range(3)]
+    again, waits, free = (signal.id for _, signal in workflows.start_many(rt, me, new))
+    for parent, count, gen in ((again, left_behind, "shared"), (waits, 1, "shared"), (free, 2, "another")):
+        made = workflows.add_children(rt, me, parent, [NewNode(name="part", mode="non_blocking")] * count)
+        rt.store.db["nodes"].update_many({"_id": {"$in": made}}, {"$set": {"pgen": gen, "open": "n"}})
+    parents = rt.store.by_ids([again, waits, free])
+    parents[again].gen, parents[waits].gen, parents[free].gen = "another", "shared", "shared"
+    assert rt.store.with_open(list(parents.values())) == {waits}
+
+
 def test_a_busy_worker_leaves_the_others_half_of_what_waits_and_yet_the_last_is_taken(redis_server: Redis) -> None:
     hints = Hints(redis_server.url(), prefix=token(), timeout=5.0)
     ids = [f"n{place}" for place in range(41)]
