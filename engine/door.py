@@ -27,10 +27,10 @@ Event = Callable[[Node, Context], bool | None]
 def act(rt: Runtime, id: str, event: Event, *, check: Callable[[Node | None], Node]) -> Node:
     """One event on one node; `check` says whether the caller may, and raises. The node as it is then."""
     for attempt in range(TRIES):
-        node = check(rt.store.node(id))
+        node = check(rt.node(id))
         ctx = rt.context()
         after = node.copy()
-        if node.ss == "pending" and _begun(rt.store.node(node.parent or ""), node):
+        if node.ss == "pending" and _begun(rt.node(node.parent or ""), node):
             events.mark(after, ctx)
         if event(after, ctx) is False:
             return node
@@ -58,7 +58,7 @@ def commit(rt: Runtime, change: Change) -> bool:
     lines = spills(change)
     if lines:
         rt.store.spill(change, lines)
-    return not rt.store.update([change])
+    return rt.commit(change)
 
 
 def finish(rt: Runtime, after: Node, ctx: Context) -> None:
@@ -83,7 +83,7 @@ def add(
     lest it complete between the two writes.
     """
     for attempt in range(TRIES):
-        node = check(rt.store.node(id))
+        node = check(rt.node(id))
         ctx = rt.context()
         after = node.copy()
         if after.ss == "sent_to_client":

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engine.change import Change
 from engine.client import Poster
 from engine.events import Context
 from engine.hints import Hints
 from engine.ids import token
-from engine.model import ClientRecord
+from engine.model import ClientRecord, Node
 from engine.registry import DEFAULT, Registry
 from engine.settings import Settings
 from engine.store import Store
+from engine.together import Together
 
 REMEMBERED = 1.0
 """Seconds a client's record is believed."""
@@ -30,8 +33,34 @@ class Runtime:
     handlers: Registry
     _clients: dict[str, tuple[float, ClientRecord | None]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._reading = Together(self._read)
+        self._writing = Together(self._write)
+
     def context(self) -> Context:
         return Context(self.store.now(), token(), random.random())
+
+    def node(self, id: str) -> Node | None:
+        """A node with its history. What many threads want at once is one trip."""
+        return self._reading.ask(id)
+
+    def commit(self, change: Change) -> bool:
+        """Whether it won. What many threads commit at once is one command, with one flush of the journal."""
+        return self._writing.ask(change)
+
+    def _read(self, wanted: Sequence[str]) -> list[Node | None]:
+        if len(wanted) == 1:
+            return [self.store.node(wanted[0])]
+        found = self.store.by_ids(wanted, history=True)
+        return [found[id].copy() if id in found else None for id in wanted]
+
+    def _write(self, changes: Sequence[Change]) -> list[bool]:
+        """Of two changes of one node the second is not tried: it was made from what the first replaces."""
+        firsts: dict[str, Change] = {}
+        for change in changes:
+            firsts.setdefault(change.id, change)
+        lost = self.store.update(list(firsts.values()))
+        return [firsts[change.id] is change and change.id not in lost for change in changes]
 
     def client(self, id: str) -> ClientRecord | None:
         """A client's record, at most a second old."""

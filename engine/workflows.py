@@ -250,7 +250,7 @@ def add_children(
 ) -> list[str]:
     """Ids in order; all or none. Conflict if the node is complete or deactivated or `attempt` is an old one."""
     check = node_of(client, node_id, workflow_id)
-    above = check(rt.store.node(node_id))
+    above = check(rt.node(node_id))
     if not new:
         return []
     for one in new:
