@@ -40,10 +40,11 @@ _BY_TIMEOUT = "(timeout {seconds} /bin/sh -c {watch} w $$ <&3 3<&- >/dev/null 2>
 # keeps: a `pgrep -f` would find that by the words of the very text. A shell asks for each byte: 0.5 ms a thousand.
 SHORT = 512
 # The shell reads the lines of the text and nothing behind them. What does not come whole, from its head to its last line,
-# is not run. Bytes are read, not characters: one that is cut short would take the end of its line in.
+# is not run. Bytes are read, not characters: one that is cut short would take the end of its line in. To a shell that reads
+# them as its own (a start-up file that ends with `exec zsh`) they are remarks: it runs nothing that we then know nothing of.
 _HEAD = ":;"
 _READ = (
-    "c=;i={lines};while [ $i -gt 0 ];do IFS= LC_ALL=C read -r l<&3||break;c=$c$l'\n';i=$((i-1));done;"
+    "c=;i={lines};while [ $i -gt 0 ];do IFS= LC_ALL=C read -r l<&3||break;c=$c${{l#?}}'\n';i=$((i-1));done;"
     "case $i$c in 0:\\;*);;*)echo it came cut short >&2;exit 255;;esac"
 )
 
@@ -94,7 +95,8 @@ def guarded(text: str, seconds: float) -> tuple[str, str]:
     if len(text) > SHORT:
         return f"exec 3<&0 </dev/null;{watched_by_any};exec 3<&-\n{text}", ""
     read = _READ.format(lines=text.count("\n") + 1)
-    return f'exec 3<&0 </dev/null;{read};{watched};exec 3<&-;eval "$c"', f"{_HEAD}{text}\n"
+    sent = "".join(f"#{line}\n" for line in f"{_HEAD}{text}".split("\n"))
+    return f'exec 3<&0 </dev/null;{read};{watched};exec 3<&-;eval "$c"', sent
 
 
 @lru_cache(maxsize=64)

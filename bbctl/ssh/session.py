@@ -99,7 +99,7 @@ class Session:
                 gone = end not in ("timeout", "interrupted") or not begun or self._stop(channel, wake)
                 signal = self._transport.signals.pop(channel.get_id(), None)
                 told = _told(end, channel.exit_status, signal, timeout, self.alive, border)
-                if not gone:
+                if not gone and border.crossed:
                     told["error"] += "; the host does not answer, its guard ends the command there"
         except TimeoutError:
             told = {"status": "timeout", "error": f"no end within {timeout:.3g}s: no channel could be opened"}

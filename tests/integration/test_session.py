@@ -473,6 +473,14 @@ def test_a_command_that_the_login_shell_never_ran_did_not_succeed(
     assert not ran.unanswered  # it is known that nothing was done
 
 
+def test_a_shell_that_takes_the_place_of_the_login_shell_runs_nothing_of_the_command(
+    logged_in: Callable[[str], Session], tmp_path: Path
+) -> None:
+    ran = logged_in("exec sh").run(f"touch {tmp_path}/ran\ntouch {tmp_path}/ran", timeout=1, guard=True)
+    assert (ran.status, ran.stdout) == ("timeout", b"")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_login_shell_that_does_not_come_to_the_command_is_named_when_the_time_is_over(
     logged_in: Callable[[str], Session],
 ) -> None:

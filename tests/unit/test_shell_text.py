@@ -52,7 +52,7 @@ def test_a_short_guarded_text_is_sent_and_its_words_are_in_no_command_line() -> 
     assert "timeout 5 /bin/sh -c " in text
     assert "read -t 5 " in text
     assert "jboss" not in text
-    assert data == ":;exec jboss\n-f\n"
+    assert data == "#:;exec jboss\n#-f\n"  # a remark to any other shell that reads it
 
 
 def test_a_long_guarded_text_runs_after_its_watcher_has_begun_and_with_no_stdin() -> None:
