@@ -72,6 +72,9 @@ class Commits:
                 self._hand.rt.store.spill(op.change, spills(op.change))
 
     def _lost(self, op: Op) -> None:
+        """Somebody was there first. Whatever comes next is read after that, also whether its workflow is paused: what made
+        him come may have come after a pause."""
+        self._hand.roots.pop(op.change.after.wf, None)
         if op.kid_of is not None:
             op.kid_of.kids, op.kid_of.whole, op.kid_of.waiting = None, False, False
             return
