@@ -170,9 +170,14 @@ def remember(
     return kept
 
 
+class NotKept(Failed):
+    """What was found could not be remembered: the next sweep takes it for news once more."""
+
+
 @contextmanager
 def memory(home: Path) -> Iterator[dict[str, Any]]:
-    """The last sweep's memory, to be changed in place and kept at the end. Raises Failed where another sweep is at work."""
+    """The last sweep's memory, to be changed in place and kept at the end. Raises Failed where another sweep is at work, and
+    at the end NotKept where it could not be written."""
     folder = home / "sweep"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "last.json"
@@ -188,8 +193,11 @@ def memory(home: Path) -> Iterator[dict[str, Any]]:
             kept = {}  # the first sweep, or a memory that was lost: all that is wrong is news
         yield kept
         new = folder / "last.new"
-        new.write_text(json.dumps(kept), encoding="utf-8")
-        new.replace(path)
+        try:
+            new.write_text(json.dumps(kept), encoding="utf-8")
+            new.replace(path)
+        except OSError as error:
+            raise NotKept(f"{new} cannot be written: {error.strerror}") from None
 
 
 # -- whom to page ----------------------------------------------------------------------------------------------

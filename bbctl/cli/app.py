@@ -341,4 +341,7 @@ def report(error: BbctlError, state: dict[str, Any]) -> int:
         _unread(error.exit)
         if not isinstance(lost, BrokenPipeError):
             screen.error(error.message, next=error.next, refused=error.exit == 3)
-    return command.usage_exit if command and error.exit == 2 else error.exit
+    watched = (
+        command is not None and command.usage_exit == 3 and error.exit < 128
+    )  # 1 and 2 would be verdicts, 4 nothing
+    return 3 if watched else error.exit

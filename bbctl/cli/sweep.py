@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +57,9 @@ def sweep(
         raise UsageError("--since knows one word: last", next="bbctl sweep --since last")
     hosts = select(call.fleet, target, exclude=exclude, labels=label)
     limit, began, at = seconds(deadline, "--deadline"), time.monotonic(), time.time()
-    with sweeping.memory(call.settings.home()) as memory:
+    found: list[Row] = []
+    quiet: set[str] = set()
+    with _told_at_the_end(call), sweeping.memory(call.settings.home()) as memory:
         before = dict(memory)
         found = _hosts(call, hosts, names, limit) + ([] if target else _engine(call, names))
         found = sweeping.news(found, before, at)
@@ -74,6 +77,17 @@ def sweep(
     }  # fmt: skip
     _show(call, result, changes_only=since == "last" or not sys.stdout.isatty())
     return sweeping.EXITS[state]
+
+
+@contextmanager
+def _told_at_the_end(call: Call) -> Iterator[None]:
+    """A memory that cannot be written keeps no finding back."""
+    from bbctl.sweep import NotKept
+
+    try:
+        yield
+    except NotKept as error:
+        call.say(f"{error.message}; what was found is told again by the next sweep")
 
 
 def _show(call: Call, result: dict[str, Any], *, changes_only: bool) -> None:

@@ -16,7 +16,7 @@ class Command:
     where: str  # module below bbctl.cli ":" function
     tail: bool = False
     outputs: tuple[str, ...] = ("table",)
-    usage_exit: int = 2  # sweep alone follows the monitoring convention: 3
+    usage_exit: int = 2  # sweep alone follows the monitoring convention: 3, for whatever keeps it from a verdict
 
     @property
     def formats(self) -> tuple[str, ...]:

@@ -278,6 +278,22 @@ def test_sweep_speaks_to_nagios_and_prometheus_and_calls_a_wrong_word_unknown(de
     assert desk.run("sweep", "--no-such-flag").returncode == 3
 
 
+def test_a_sweep_that_cannot_remember_still_tells_what_it_found_and_one_that_cannot_begin_is_unknown(
+    desk: Desk,
+) -> None:
+    (desk.home / "sweep/last.new").mkdir(parents=True)  # in the way, as a full disk would be
+    desk.jboss.flag("unhealthy")
+    found = desk.run("sweep", "--check", "health-failing")
+    assert found.returncode == 2
+    assert "health-failing" in found.stdout
+    assert "last.new cannot be written" in found.stderr
+    (desk.home / "sweep/last.new").rmdir()
+    (desk.home / "sweep/lock").unlink()
+    (desk.home / "sweep").rmdir()
+    (desk.home / "sweep").write_text("in the way")
+    assert desk.run("sweep", "--check", "health-failing").returncode == 3
+
+
 def test_a_second_sweep_at_the_same_time_is_skipped_with_a_note(desk: Desk) -> None:
     import fcntl
 
