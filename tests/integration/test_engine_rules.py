@@ -349,8 +349,8 @@ def test_a_child_that_a_client_was_told_of_never_vanishes_though_its_parent_was_
     me = threading.get_ident()
 
     def restart(name: str) -> None:
-        first_of_two = name == "update.after" and threading.get_ident() == me
-        if first_of_two and not restarted:
+        between_the_two = name == "insert.before" and threading.get_ident() == me
+        if between_the_two and not restarted:
             restarted.append(parent)
             workflows.resend(house.rt, parent, by="somebody")
 
