@@ -56,13 +56,20 @@ class Receipt:
 
 
 def send(page: Page, *, alerts: Mapping[str, Any], spool: Path, now: float) -> list[Receipt]:
-    """Send to every place the inventory names. Raises ConfigError for a key file that cannot be read; nothing else."""
-    receipts = []
+    """Send to every place the inventory names. When all were asked it raises ConfigError for a key file that cannot be read,
+    OSError where a page could neither be sent nor kept; nothing else."""
+    receipts, lost = [], None
     for where in sorted(set(alerts) & {"pagerduty", "webhook"}):
-        failed = _post(where, alerts[where], page)
-        if failed:
-            _spool(spool, where, page, now)
+        try:
+            failed = _post(where, alerts[where], page)
+            if failed:
+                _spool(spool, where, page, now)
+        except (ConfigError, OSError) as error:
+            lost = lost or error
+            continue
         receipts.append(Receipt(where=where, outcome="spooled" if failed else "sent", detail=failed or "accepted"))
+    if lost is not None:
+        raise lost
     return receipts
 
 

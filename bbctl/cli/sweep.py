@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bbctl.cli.front import Call, Exclude, Label, Targets, seconds
-from bbctl.errors import UsageError
+from bbctl.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from bbctl.checks import Trouble
@@ -163,13 +164,26 @@ def _page(call: Call, found: Sequence[Row], before: Mapping[str, Any], at: float
         return quiet, {}
     addresses = {name: links(call.fleet, host) for name, host in call.fleet.hosts.items()}
     due = sweep.pages(found, before, quiet=quiet.__contains__, links=addresses, text=screens.page)
-    receipts = alerts.send_spooled(alerts=places, spool=home / "spool")
+    receipts, paged = [], {page.key: page.action == "trigger" for page in due}
+    with _said(call, "pages of earlier"):
+        receipts += alerts.send_spooled(alerts=places, spool=home / "spool")
     for page in due:
-        receipts += alerts.send(page, alerts=places, spool=home / "spool", now=at)
+        with _said(call, page.key, partial(paged.pop, page.key)):  # the next sweep pages it
+            receipts += alerts.send(page, alerts=places, spool=home / "spool", now=at)
     for receipt in receipts:
         if receipt.outcome == "spooled":
             call.say(f"page to {receipt.where} could not be sent, kept for the next sweep: {receipt.detail}")
-    return quiet, {page.key: page.action == "trigger" for page in due}
+    return quiet, paged
+
+
+@contextmanager
+def _said(call: Call, what: str, lost: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """A page that can neither be sent nor kept is told, and keeps no finding back."""
+    try:
+        yield
+    except (ConfigError, OSError) as error:
+        call.say(f"{what} could not be paged: {error.strerror if isinstance(error, OSError) else error}")
+        lost()
 
 
 def check_list(ctx: typer.Context) -> None:

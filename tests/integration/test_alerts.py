@@ -96,6 +96,16 @@ def test_a_pager_that_is_down_is_asked_once_a_sweep_and_nothing_is_lost(tmp_path
     assert len(list((tmp_path / "spool").glob("*.json"))) == 3
 
 
+def test_a_place_that_cannot_be_written_to_keeps_no_page_from_another(pager: Pager, tmp_path: Path) -> None:
+    both = {"pagerduty": {"routing_key_file": str(tmp_path / "none")}, "webhook": {"url": pager.url}}
+    with pytest.raises(ConfigError):
+        alerts.send(page(), alerts=both, spool=tmp_path / "spool", now=1.0)
+    assert [got["key"] for got in pager.got] == ["hung-stop/w2"]
+    (tmp_path / "full").write_text("no folder")
+    with pytest.raises(OSError, match="full"):
+        alerts.send(page(), alerts={"webhook": {"url": "http://127.0.0.1:1/"}}, spool=tmp_path / "full", now=1.0)
+
+
 def test_a_missing_key_file_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="routing_key_file"):
         alerts.send(page(), alerts={"pagerduty": {"routing_key_file": str(tmp_path / "none")}}, spool=tmp_path, now=1.0)

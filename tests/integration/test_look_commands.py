@@ -268,6 +268,26 @@ def test_sweep_tells_changes_only_pages_once_and_ends_the_page(desk: Desk, tmp_p
         pager.shutdown()
 
 
+def test_a_page_that_cannot_be_sent_nor_kept_keeps_no_finding_back_and_is_tried_again(
+    desk: Desk, tmp_path: Path
+) -> None:
+    own, key = tmp_path / "inventory.yml", tmp_path / "key"
+    pagerduty = f"{{routing_key_file: '{key}', url: 'http://127.0.0.1:1/'}}"
+    own.write_text(desk.inventory.read_text() + f"alerts: {{pagerduty: {pagerduty}}}\n")
+    own.chmod(0o600)
+    desk.inventory = own
+    desk.jboss.flag("unhealthy")
+    words = ("sweep", "--check", "health-failing")
+    lost = desk.run(*words)
+    assert lost.returncode == 2
+    assert "new" in lost.stdout
+    assert "routing_key_file" in lost.stderr
+    key.write_text("R0UTE\n")
+    kept = desk.run(*words)
+    assert (kept.returncode, kept.stdout) == (2, "")
+    assert "kept for the next sweep" in kept.stderr
+
+
 def test_sweep_speaks_to_nagios_and_prometheus_and_calls_a_wrong_word_unknown(desk: Desk) -> None:
     nagios = desk.run("sweep", "--check", "host-down", "-o", "nagios")
     assert nagios.returncode == 0
