@@ -16,8 +16,9 @@ from engine.registry import Handler, Registry
 from engine.rows import ROWS
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
+from tests.integration.engine_kit import finish
 from tests.integration.servers import Mongo, wait_for
-from tests.states import CLIENT, HEALTHY, HOUR, INCONSISTENT, State, made
+from tests.states import CLIENT, HEALTHY, HOUR, INCONSISTENT, Builder, State, made
 
 AUTOMATIC = sorted(id for id in INCONSISTENT if ROWS[id].mode == "A")
 CONFIRMED = sorted(id for id in INCONSISTENT if ROWS[id].mode == "C")
@@ -158,6 +159,16 @@ def test_beside_workers_and_other_healers_all_states_end_repaired(rt: Runtime) -
     assert fates["I14"].ss == "complete"
     assert fates["I24"].ss == "errored"
     assert fates["I10"].ss == "complete"
+
+
+def test_a_worker_lets_go_of_what_is_due_and_owes_nothing(rt: Runtime) -> None:
+    """As a crash or an edit may leave it: held for ever it would look like work under way."""
+    builder = Builder(rt.store.now())
+    state = builder.of(builder.node("retries_exhausted/errored", retries=[0, 0], due=builder.then))
+    rt.store.insert(state.nodes)
+    finish(rt)
+    node = rt.store.by_ids([state.subject.id])[state.subject.id]
+    assert (node.ss, node.due, node.by) == ("retries_exhausted", None, None)
 
 
 def test_the_sweep_goes_on_where_it_stopped(rt: Runtime) -> None:

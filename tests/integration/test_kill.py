@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -58,8 +59,6 @@ def reap(proc: subprocess.Popen[bytes]) -> int:
 
 def test_term_ends_the_service_and_waits_for_its_end(one: tuple[Site, Jboss, Transport], tmp_path: Path) -> None:
     _, jboss, transport = one
-    import threading
-
     waiter = threading.Thread(target=reap, args=(jboss.procs[0],))
     waiter.start()
     assert act(transport, aim(transport, jboss), "TERM", tmp_path / "e").outcome == "ended"
@@ -76,6 +75,26 @@ def test_a_process_deaf_to_term_is_alive_after_the_stop_timeout_and_the_next_com
     done = act(transport, aim(transport, jboss), "TERM", tmp_path)
     assert (done.outcome, done.error) == ("alive", "TERM was sent, and it is still there after 1s")
     assert done.next == f"bbctl kill h1 --pid {jboss.procs[0].pid} -9"
+
+
+def test_a_process_that_takes_its_time_to_end_is_waited_for_look_after_look(
+    one: tuple[Site, Jboss, Transport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, jboss, transport = one
+    jboss.flag("hang")
+    real, looks = process.wait_gone, []
+
+    def wait_gone(proc: Proc, seconds: float) -> str:
+        looks.append(seconds)
+        jboss.flag("end", on=len(looks) > 2)
+        return real(proc, min(seconds, 0.2) if len(looks) < 3 else seconds)
+
+    monkeypatch.setattr("bbctl.kill.process.wait_gone", wait_gone)
+    waiter = threading.Thread(target=reap, args=(jboss.procs[0],))
+    waiter.start()
+    assert act(transport, aim(transport, jboss), "TERM", tmp_path).outcome == "ended"
+    waiter.join()
+    assert len(looks) > 2
 
 
 def test_kill_saves_log_state_and_thread_dumps_first(one: tuple[Site, Jboss, Transport], tmp_path: Path) -> None:
