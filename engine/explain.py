@@ -31,6 +31,8 @@ FOLLOWERS = ("W4", "W5", "W7")  # wait for another node: never a cause
 MAY_BE_LATE = ("W2", "W9")
 WORST: tuple[Verdict, ...] = ("stuck", "needs-person", "late", "waiting")
 Why = Literal["done", "waiting", "late", "stuck", "needs-person"]
+Judged = list[tuple[Node, list[Row]]]
+"""Nodes that stand still, each with the rows that fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Reason:
 
     @property
     def verdict(self) -> Verdict:
-        return "late" if self.late and self.row.verdict == "waiting" else self.row.verdict
+        return verdict_of(self.row, self.late)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -240,11 +242,10 @@ def why(rt: Runtime, asked: Node, *, expected: Mapping[str, float]) -> Answer:
     """The verdict on a workflow, or on one node and all it waits for."""
     judging = judge(rt, expected)
     workflow = asked.id if asked.is_workflow else asked.wf
-    scene, judged = _settled(rt, asked, workflow)
+    scene, judged = settled(rt, {workflow: asked})[workflow]
     asked = scene.nodes.get(asked.id, asked)
     root = scene.nodes.get(workflow, asked)
-    late = {n.id for n, rows in judged if (row := first(rows)) and judging.late(scene, n, row)}
-    late |= _held_up_by(scene, late)
+    late = late_ones(judging, scene, judged)
     reasons = [judging.reason(scene, n, row, late=n.id in late) for n, rows in judged for row in _worth_saying(rows)]
     causes = sorted((r for r in reasons if r.row.id not in FOLLOWERS), key=_worst_first)
     followers = sorted((r for r in reasons if r.row.id in FOLLOWERS), key=lambda r: r.node.seq)
@@ -257,24 +258,51 @@ def why(rt: Runtime, asked: Node, *, expected: Mapping[str, float]) -> Answer:
     )  # fmt: skip
 
 
-def _settled(rt: Runtime, asked: Node, workflow: str) -> tuple[Scene, list[tuple[Node, list[Row]]]]:
-    """All nodes judged. Several reads are no one moment: what looks inconsistent must look so twice running."""
-    before: set[tuple[str, str]] | None = None
+def settled(rt: Runtime, asked: Mapping[str, Node], *, room: int | None = None) -> dict[str, tuple[Scene, Judged]]:
+    """{workflow: what was asked about it}, all nodes judged. Several reads are no one moment: what looks inconsistent must
+    look so twice running. `room` as in survey.of_workflows."""
+    found: dict[str, tuple[Scene, Judged]] = {}
+    before: dict[str, set[tuple[str, str]]] = {}
+    todo = list(asked)
     for _ in range(LOOKS):
-        scene = survey.of_workflow(rt, workflow)
-        here = scene.nodes.get(asked.id, asked)
-        own = [n for n in scene.nodes.values() if workflow in (n.id, n.wf)] if here.is_workflow else [here]
-        judged = _judged(scene, _with_causes(scene, own))
-        odd = {(n.id, row.id) for n, rows in judged if (row := first(rows)) and row.mode != "W"}
-        if not odd or odd == before:
-            break
+        scene = survey.of_workflows(rt, todo, room=room)
+        own: dict[str, list[Node]] = defaultdict(list)
+        for n in scene.nodes.values():
+            own[n.id if n.is_workflow else n.wf].append(n)
+        for workflow in todo:
+            here = scene.nodes.get(asked[workflow].id, asked[workflow])
+            found[workflow] = scene, _judged(scene, _with_causes(scene, own[workflow] if here.is_workflow else [here]))
+        odd = {workflow: _odd(found[workflow][1]) for workflow in todo}
+        todo = [workflow for workflow in todo if odd[workflow] and odd[workflow] != before.get(workflow)]
         before = odd
-    return scene, judged
+        if not todo:
+            break
+    return found
+
+
+def _odd(judged: Judged) -> set[tuple[str, str]]:
+    return {(n.id, row.id) for n, rows in judged if (row := first(rows)) and row.mode != "W"}
+
+
+def late_ones(judging: Judge, scene: Scene, judged: Judged) -> set[str]:
+    """The nodes that wait for longer than they should, and all that wait for these."""
+    late = {n.id for n, rows in judged if (row := first(rows)) and judging.late(scene, n, row)}
+    return late | _held_up_by(scene, late)
 
 
 def verdict(reasons: Iterable[Reason]) -> Why:
-    found = {r.verdict for r in reasons if not r.row.remark}
+    return worst(r.verdict for r in reasons if not r.row.remark)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Why:
+    """The verdict on a workflow, of those on what stands still in it."""
+    found = set(verdicts)
     return next((word for word in WORST if word in found), "done")
+
+
+def verdict_of(row: Row, late: bool) -> Verdict:
+    """The verdict on one node."""
+    return "late" if late and row.verdict == "waiting" else row.verdict
 
 
 def _with_causes(scene: Scene, nodes: Sequence[Node]) -> list[Node]:
@@ -289,7 +317,7 @@ def _with_causes(scene: Scene, nodes: Sequence[Node]) -> list[Node]:
     return list(found.values())
 
 
-def _judged(scene: Scene, nodes: Iterable[Node]) -> list[tuple[Node, list[Row]]]:
+def _judged(scene: Scene, nodes: Iterable[Node]) -> Judged:
     return [(n, rows) for n in nodes if (rows := matches(scene, n))]
 
 

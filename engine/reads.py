@@ -293,6 +293,8 @@ def list_workflows(
 ) -> list[Node]:
     """The operator's list: as search_workflows, all if there is no filter; `key`/`value` is a pair of the subject."""
     more: dict[str, Any] = {"paused": {"$ne": None}} if paused else {}
+    if client is None:  # each client's are in order of age in an index; all workflows are not
+        more["client"] = {"$in": rt.store.distinct("client", {})}
     if key is not None:
         more["$and"] = [{"subject": {"$regex": _pair_pattern(key, str(value))}}]
     return _workflows(rt, client, wanted, more)

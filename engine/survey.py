@@ -22,20 +22,48 @@ MAX_LINKING = 10_000  # unfinished linked nodes looked at for circles
 MAX_TWINS = 200  # nodes whose data is read to compare it
 
 
+class TooFar(Exception):
+    """What these workflows wait for is more than there is room for: `held` are those of them that wait for links."""
+
+    def __init__(self, held: set[str]) -> None:
+        super().__init__(", ".join(sorted(held)))
+        self.held = held
+
+
 def of_workflow(rt: Runtime, workflow: str, *, history: bool = False) -> Scene:
     """All nodes of a workflow, and those of the workflows it is linked with; `history` also of what is finished."""
-    found = _workflows(rt, [workflow], history=history)
-    seen, todo = {workflow}, _linking(rt, found.values())
+    return of_workflows(rt, [workflow], history=history)
+
+
+def of_workflows(rt: Runtime, workflows: Sequence[str], *, history: bool = False, room: int | None = None) -> Scene:
+    """The same of several. `room`: TooFar where the workflows they are linked with have more nodes than that."""
+    found = _workflows(rt, list(workflows), history=history)
+    seen, todo = set(workflows), _linking(rt, found.values())
+    held = {found[n.link].wf for n in todo if n.link in found}
     for _ in range(HOPS):
         found |= {n.id: n for n in todo if n.id not in found}
-        fresh = sorted({n.wf for n in todo if active(n)} - seen)[:MAX_LINKED]
+        fresh = sorted({n.wf for n in todo if active(n)} - seen)[: MAX_LINKED * len(workflows)]
         if not fresh:
             break
+        if room is not None and (room := room - sum(sizes(rt, fresh, room).values())) < 0:
+            raise TooFar(held)
         more = _workflows(rt, fresh, history=False)
         seen |= set(fresh)
         found |= more
         todo = _linking(rt, more.values())
     return _scene(rt, found)
+
+
+def sizes(rt: Runtime, workflows: Sequence[str], most: int) -> dict[str, int]:
+    """{workflow: its nodes}, counted to one more than `most`, in one command that reads keys of an index only."""
+    inner: list[dict[str, Any]] = [{"$limit": most + 2}, {"$count": "n"}]  # the workflow is among its nodes
+    counted = {"from": "nodes", "localField": "_id", "foreignField": "wf", "pipeline": inner, "as": "counted"}
+    asked: list[dict[str, Any]] = [
+        {"$match": {"_id": {"$in": list(workflows)}}},
+        {"$project": {"_id": 1}},
+        {"$lookup": counted},
+    ]
+    return {doc["_id"]: sum(c["n"] for c in doc["counted"]) - 1 for doc in rt.store.aggregate(asked)}
 
 
 def around(rt: Runtime, nodes: Sequence[Node]) -> Scene:
@@ -170,8 +198,8 @@ def _workflows(rt: Runtime, ids: list[str], *, history: bool) -> dict[str, Node]
     inner: dict[str, Any] = {"wf": {"$in": ids}}
     found = roots | {n.id: n for n in rt.store.find(inner, history=history)}
     if not history:
-        live = rt.store.find({**inner, "ss": {"$in": UNFINISHED}}, history=True)
-        found |= {n.id: n for n in live}
+        live = {**inner, "kind": "node", "ss": {"$nin": list(DONE)}}  # so said, no index of all that lives fits it
+        found |= {n.id: n for n in rt.store.find(live, history=True)}
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -172,8 +174,9 @@ def list_workflows(
     ] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Paused ones only.")] = False,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="At most that many.")] = 25,
+    before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Older than this workflow.")] = None,
 ) -> None:
-    """Find workflows, newest first.
+    """Find workflows, newest first, and how each stands: the verdict of `wf why`, since when, its nodes done and all.
 
     \b
     Examples:
@@ -182,27 +185,45 @@ def list_workflows(
       bbctl wf list --paused -o name
     """
     from bbctl.render import workflow as screens
-    from engine import present, workflows
+    from engine import overview, present, workflows
     from engine.model import Search
 
     call: Call = ctx.obj
     for option, word in (("--status", status), ("--past-status", past_status)):
         _known_status(option, word)
     pair = subject.split("=", 1) if subject and "=" in subject else None
-    wanted = Search(
-        name=as_text("--name", name), text=None if pair else subject, status=status, past_status=past_status, per_page=limit,
-        since=_when("--since", since),
-    )  # fmt: skip
     with runtime(call) as rt:
+        wanted = Search(
+            name=as_text("--name", name), text=None if pair else subject, status=status, past_status=past_status,
+            per_page=limit + 1, since=_when("--since", since), last_id=find(rt, before).wf if before else None,
+        )  # fmt: skip
         owner = client_for(rt, client).id if client else None
-        more = {"key": pair[0], "value": pair[1]} if pair else {}
-        found = workflows.list_workflows(rt, owner, wanted, paused=paused, **more)
+        key, value = pair or (None, None)
+        found = workflows.list_workflows(rt, owner, wanted, paused=paused, key=key, value=value)
+        found, more = found[:limit], len(found) > limit
         names = {c.id: c.name for c in workflows.list_clients(rt)}
-    rows = [{**present.workflow(n), "client": names.get(n.client, n.client)} for n in found]
-    call.show(rows, lambda: screens.listing(found, names), name="id")
-    if len(found) == limit and call.output == "table":
-        call.say(f"the newest {limit}, there may be more: --limit N")
+        judged = call.output != "name"
+        standings = overview.overview(rt, found, expected=call.fleet.expected) if judged else {}
+        now = rt.store.now()
+    none = overview.Standing()
+    rows = [
+        {**present.workflow(n), "client": names.get(n.client, n.client), **standings.get(n.id, none).as_json()}
+        for n in found
+    ]
+    call.show(rows, lambda: screens.listing(found, names, standings, now), name="id")
+    if more and call.output == "table":
+        asked = {
+            "--name": name, "--subject": subject, "--status": status, "--past-status": past_status, "--client": client,
+            "--since": since, "--limit": None if limit == 25 else str(limit),
+        }  # fmt: skip
+        call.say(f"there are more · next  {_next_page(found[-1], asked, paused=paused)}")
     remember(call, found)
+
+
+def _next_page(last: Node, asked: Mapping[str, str | None], *, paused: bool) -> str:
+    """The same command, from where this page ends."""
+    said = [f"{option} {shlex.quote(word)}" for option, word in asked.items() if word is not None]
+    return " ".join(["bbctl wf list", *said, *(["--paused"] if paused else []), "--before", last.tail or last.id])
 
 
 def show(

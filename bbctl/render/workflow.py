@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.explain import Answer, Group, Reason
     from engine.heal import Finding
     from engine.model import Node, StatusReport
+    from engine.overview import Standing
     from engine.preview import Preview
     from engine.wording import Option
 
@@ -236,16 +237,31 @@ def request(sent: Mapping[str, Any]) -> str:
 # -- lists ---------------------------------------------------------------------------------------------------------
 
 
-def listing(roots: Sequence[Node], clients: Mapping[str, str]) -> None:
+def listing(roots: Sequence[Node], clients: Mapping[str, str], standings: Mapping[str, Standing], now: int) -> None:
+    """Workflows a line each, with the verdict on each; `now` is database time, ms."""
     if not roots:
         draw("no workflow fits")
         return
-    rows = table("id", "name", "subject", "client", "started", "")
-    for root in roots:
-        state = " ".join(w for w, on in (("paused", root.paused), ("closed", root.complete)) if on)
-        client = safe(clients.get(root.client, root.client))
-        rows.add_row(short(root), safe(root.name), subject(root), client, clock(seconds(root.created)), state)
-    draw(rows)
+    head = ("id", "name", "client", "state", "for", "nodes", "age")
+    noted(head, [_listed(root, clients.get(root.client, root.client), standings[root.id], now) for root in roots])
+    unknown = [root for root in roots if standings[root.id].verdict is None]
+    if unknown:
+        draw(
+            Text("? too many nodes, or too little time, for a list", style=DIM),
+            f"next  bbctl wf why {short(unknown[0])}",
+        )
+
+
+def _listed(root: Node, client: str, standing: Standing, now: int) -> tuple[list[Text], Text]:
+    """The cells of a workflow's row, and its subject."""
+    word = standing.verdict
+    state = Text(word or "?", style=COLOUR[word] if word else DIM)
+    for mark, holds in (("paused", root.paused), ("closed", root.complete)):
+        state.append(f", {mark}" if holds else "", style=DIM)
+    waits = age((now - standing.since) / 1000) if standing.since else ""
+    counted = f"{'?' if standing.done is None else standing.done}/{standing.all:,}{'+' if standing.more else ''}"
+    texts = [Text(waits), Text(counted), Text(age((now - root.created) / 1000))]
+    return [Text(short(root)), Text(safe(root.name)), Text(safe(client)), state, *texts], Text(subject(root))
 
 
 def stuck(groups: Sequence[Group]) -> None:

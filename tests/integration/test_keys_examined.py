@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine import figures, workflows
+from engine import figures, overview, workflows
 from engine.change import document
 from engine.handlers import activity, register
 from engine.model import NewNode, NewWorkflow, Search
@@ -133,3 +133,28 @@ def test_a_report_reads_what_was_made_of_late_and_not_the_whole_store(rt: Runtim
     found = examined(rt)
     assert found
     assert max(found[0][:2]) < 100, found[0]
+
+
+def test_a_list_of_workflows_with_how_each_stands_reads_what_it_shows_and_counts_a_huge_one_by_keys_alone(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "MOST", 2_000)  # the huge one has 5,000 nodes
+    monkeypatch.setattr(overview, "ROOM", 1_000)
+    client = workflows.add_client(rt, "town")[0].id
+    big = rt.store.by_ids([fill(rt, client, 10_000)])
+    rt.store.db.command("profile", 2)
+    try:
+        page = workflows.list_workflows(rt, None, Search(per_page=20))
+        found = overview.overview(rt, [*page, *big.values()], expected={})
+    finally:
+        rt.store.db.command("profile", 0)
+    small = [found[root.id] for root in page]
+    assert [(one.verdict is None, one.all) for one in small] == [(False, 10)] * 20, "each is judged"
+    huge = found[next(iter(big))]
+    assert huge == overview.Standing(all=2_000, more=True)
+    costs = examined(rt)
+    assert 0 < len(costs) < 25, "a handful of commands, however many workflows"
+    counting = [one for one in costs if one[2].get("command", {}).get("aggregate")]
+    assert [(one[0] < 2_500, one[1]) for one in counting] == [(True, 0)], "keys of an index, no document"
+    rest = [one for one in costs if one not in counting]
+    assert [one for one in rest if one[0] > 1_000 or one[1] > 1_000] == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from bbctl import audit
 from bbctl.cli.app import run
 from bbctl.cli.engine import until_interrupted
 from bbctl.errors import Interrupted
-from engine import workflows
+from engine import overview, workflows
 from engine.model import ClientRecord, Node
 from engine.runtime import Runtime, open_runtime
 from engine.settings import Settings
@@ -140,10 +142,102 @@ def test_the_same_start_twice_is_one_workflow_and_one_signal(desk: Desk) -> None
     assert other.json["id"] == again.json["id"]
     listed = desk.bbctl("wf", "list", "--subject", "invoice=4711", "-o", "name")
     assert listed.out.split() == [first.json["id"]]
-    assert "--limit" not in desk.bbctl("wf", "list").err
-    assert "--limit" in desk.bbctl("wf", "list", "--limit", "1").err, "that there may be more is said"
+    assert desk.bbctl("wf", "list", "--limit", "1").err == "", "there is no second one, and no next page"
     shown = desk.bbctl("wf", "show", "invoice=4711", "-o", "json").json
     assert [child["name"] for child in shown["tree"]["children"]] == ["new", "paid"]
+
+
+def test_a_list_says_of_each_workflow_what_why_says_of_it(desk: Desk) -> None:
+    made = {}
+    for subject, pair in (("late", ""), ("waits", ""), ("done", "complete/complete"), ("lost", "started/ready")):
+        b = desk.builder()
+        b.root.name, b.root.subject = subject, json.dumps(subject)
+        b.node("complete/complete")
+        if pair:
+            b.node(pair)
+        else:
+            held_up(b, since=6 * HOUR if subject == "late" else MINUTE)
+        made[b.root.id] = subject
+        desk.write(b)
+    b = desk.builder()
+    b.root.name = "needs"
+    failed(b)
+    desk.write(b)
+    workflows.pause(desk.rt, None, next(id for id, subject in made.items() if subject == "waits"))
+    listed = desk.bbctl("wf", "list", "-o", "json").json
+    said = {row["name"]: row["state"] for row in listed}
+    assert said == {row["name"]: desk.bbctl("wf", "why", row["id"], "-o", "json").json["verdict"] for row in listed}
+    assert said == {"late": "late", "waits": "waiting", "done": "done", "lost": "stuck", "needs": "needs-person"}
+    nodes = {row["name"]: (row["nodes"]["done"], row["nodes"]["all"]) for row in listed}
+    assert nodes == {"late": (1, 2), "waits": (1, 2), "done": (2, 2), "lost": (1, 2), "needs": (0, 1)}
+    (paused,) = [line for line in desk.bbctl("wf", "list").out.splitlines() if "waits" in line]
+    assert "waiting, paused" in paused
+    assert "1/2" in paused
+
+
+def test_a_list_goes_on_with_the_command_below_it_until_there_is_no_more(desk: Desk) -> None:
+    for place in range(5):
+        b = desk.builder()
+        b.root.subject = json.dumps(f"it's {place}")
+        desk.write(b)
+    words, seen = ["wf", "list", "--limit", "2", "--subject", "it's", "--client", "accounting"], []
+    for _ in range(3):
+        page = desk.bbctl(*words)
+        seen += [int(found) for found in re.findall(r"it's (\d)", page.out)]
+        *_, then = page.err.rpartition("next  bbctl ")
+        words = shlex.split(then) or words
+    assert page.err == "", "the last page is the last"
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    beyond = desk.bbctl("wf", "list", "--before", "ffffffff")
+    assert (beyond.code, beyond.out) == (2, "")
+
+
+def test_a_workflow_too_large_for_a_list_is_counted_and_left_to_why(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "ROOM", 3)
+    monkeypatch.setattr(overview, "MOST", 4)
+    big, small, four = desk.builder(), desk.builder(), desk.builder()
+    for b, count in ((big, 5), (small, 1), (four, 4)):
+        for _ in range(count):
+            b.node("complete/complete")
+        desk.write(b)
+    rows = {row["id"]: (row["state"], row["nodes"]) for row in desk.bbctl("wf", "list", "-o", "json").json}
+    assert rows == {
+        big.root.id: (None, {"done": None, "all": 4, "more": True}),
+        four.root.id: (None, {"done": None, "all": 4, "more": False}),
+        small.root.id: ("done", {"done": 1, "all": 1, "more": False}),
+    }
+    screen = desk.bbctl("wf", "list").out
+    assert "?/4+" in screen
+    assert "next  bbctl wf why " in screen
+
+
+def test_a_workflow_held_by_one_too_large_for_a_list_is_left_to_why_and_the_others_are_judged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "ROOM", 4)
+    held, holds, other = desk.builder(), desk.builder(), desk.builder()
+    target = held.parent(links=True)
+    for _ in range(4):
+        holds.node("complete/complete")
+    holds.node("sent_to_client/received", link=target.id)
+    other.node("complete/complete")
+    for b in (held, holds, other):
+        desk.write(b)
+    found = overview.overview(desk.rt, [held.root, other.root], expected={})
+    assert found[held.root.id].verdict is None
+    assert found[other.root.id].verdict == "done"
+
+
+def test_no_workflow_is_judged_for_a_list_once_its_time_is_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "TIME", -1.0)
+    b = desk.builder()
+    held_up(b)
+    desk.write(b)
+    assert overview.overview(desk.rt, [b.root], expected={}) == {b.root.id: overview.Standing(all=1)}
+    judging = overview._HurriedJudge(desk.rt, {}, [])
+    assert list(overview._judged(judging, {b.root.id: b.root})) == [], "nor is it asked how long a step usually takes"
 
 
 def test_why_says_the_verdict_first_and_what_to_type(desk: Desk) -> None:
