@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 LOCKS := .ci/locks
 
-.PHONY: demo test unit faults bench picture screens check lock tools clean
+.PHONY: demo test unit faults bench picture screens reference check lock tools clean
 
 demo: $(VENV)/.run
 	$(BIN)/bbctl demo
@@ -34,6 +34,10 @@ picture: $(VENV)/.run
 # docs/screens.md, from the lab, broken on purpose; needs tmux.
 screens: $(VENV)/.run
 	$(BIN)/python docs/screens.py
+
+# docs/reference.md, from the tables that bbctl reads by.
+reference: $(VENV)/.run
+	$(BIN)/python docs/reference.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

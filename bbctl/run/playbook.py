@@ -168,7 +168,7 @@ class Procedure:
 
 # -- reading -----------------------------------------------------------------------------------------------------
 
-_VAR = Record(
+VARIABLE = Record(
     what="a variable",
     build=Var,
     keys={
@@ -183,7 +183,7 @@ _VAR = Record(
     },
 )
 _FLAG = one_of("yes", "no", "true", "false")
-_STRATEGY = Record(
+STRATEGY = Record(
     what="how many at a time",
     keys={
         "batch": Key(kind=_COUNT, doc="hosts at a time", default="1"),
@@ -193,7 +193,7 @@ _STRATEGY = Record(
         "pause": Key(kind=DURATION_LEAF, doc="wait between batches", default="0s"),
     },
 )
-_HEAD: dict[str, Key] = {
+HEAD: dict[str, Key] = {
     "name": Key(kind=NAME_LEAF, doc="what `playbook run` calls it", required=True),
     "problem": Key(kind=TEXT, doc="its row in RUNBOOK.md"),
     "severity": Key(kind=whole(1, 5), doc="as in the runbook's legend"),
@@ -201,11 +201,11 @@ _HEAD: dict[str, Key] = {
     "about": Key(kind=TEXT, doc="one line"),
     "targets": Key(kind=TEXT, doc="where TARGET is left out"),
     "service": Key(kind=NAME_LEAF, doc="where --service is left out"),
-    "vars": Key(kind=Table(what="variables", of=_VAR, empty_ok=True), doc="what --set may set"),
+    "vars": Key(kind=Table(what="variables", of=VARIABLE, empty_ok=True), doc="what --set may set"),
     "on_failure": Key(kind=one_of("stop"), doc="this host stays out of the VIP, the rest is untouched"),
 }
 _OTHER = ("strategy", "steps")
-_MODIFIERS: dict[str, Key] = {
+MODIFIERS: dict[str, Key] = {
     "when": Key(kind=TEXT, doc="a fact, or {var: value}"),
     "unless": Key(kind=TEXT, doc="a fact, or {var: value}"),
     "timeout": Key(kind=DURATION_LEAF, doc="the step fails after this"),
@@ -218,11 +218,11 @@ _MODIFIERS: dict[str, Key] = {
 def load(path: Path) -> Playbook:
     """Read and check one playbook. ConfigError (`file:line: …`) for whatever is wrong in it."""
     root = as_map(load_yaml(path), "a playbook", "")
-    keys = Record(what="a playbook", keys=_HEAD)
+    keys = Record(what="a playbook", keys=HEAD)
     for name in root.items:
-        if name not in (*_HEAD, *_OTHER):
-            raise root.error(f"unknown key {shown(name)}{hint(name, (*_HEAD, *_OTHER))}", line=root.lines[name])
-    head = Map(root.source, root.line, {k: v for k, v in root.items.items() if k in _HEAD}, root.lines)
+        if name not in (*HEAD, *_OTHER):
+            raise root.error(f"unknown key {shown(name)}{hint(name, (*HEAD, *_OTHER))}", line=root.lines[name])
+    head = Map(root.source, root.line, {k: v for k, v in root.items.items() if k in HEAD}, root.lines)
     said = read(head, keys)
     said.pop("on_failure", None)
     steps = root.items.get("steps")
@@ -293,7 +293,7 @@ def _bound(book: Playbook, values: Mapping[str, str]) -> Procedure:
     for at, step in enumerate(steps):
         if step.kind == "kill" and step.args["signal"] == "KILL" and not any(s.kind == "evidence" for s in steps[:at]):
             raise book.steps[0].error("a step `kill: KILL` needs a step `evidence` before it")
-    said = read(fill(book.strategy, _STRATEGY, values), _STRATEGY, where="strategy") if book.strategy else {}
+    said = read(fill(book.strategy, STRATEGY, values), STRATEGY, where="strategy") if book.strategy else {}
     said["canary"] = said.get("canary") in ("yes", "true")
     return Procedure(name=book.name, steps=steps, strategy=Strategy(**said), goal=goal([s.kind for s in steps]))
 
@@ -317,11 +317,11 @@ def _step(node: Node, values: Mapping[str, str]) -> Step | None:
         return Step(kind=_known(node, node.text), args=dict(KINDS[node.text].bare))
     if not isinstance(node, Map) or not node.items:
         raise node.error(f"a step is a word or a map: one of {', '.join(KINDS)}")
-    words = [name for name in node.items if name not in _MODIFIERS]
+    words = [name for name in node.items if name not in MODIFIERS]
     if len(words) != 1:
         raise node.error(f"a step has one kind, found {', '.join(map(shown, words)) or 'none'}")
     word = _known(node, words[0], line=node.lines[words[0]])
-    rest = {k: v for k, v in node.items.items() if k in _MODIFIERS}
+    rest = {k: v for k, v in node.items.items() if k in MODIFIERS}
     facts: dict[str, str | None] = {"when": None, "unless": None}
     left_out = False
     for name in ("when", "unless"):
@@ -329,7 +329,7 @@ def _step(node: Node, values: Mapping[str, str]) -> Step | None:
             facts[name], holds = _condition(condition, name, values)
             left_out |= facts[name] is None and holds != (name == "when")
     said = read(
-        fill(Map(node.source, node.line, rest, node.lines), None, values), Record(what="a step", keys=_MODIFIERS)
+        fill(Map(node.source, node.line, rest, node.lines), None, values), Record(what="a step", keys=MODIFIERS)
     )
     args = _args(fill(node.items[word], KINDS[word].args, values), word)
     return None if left_out else Step(kind=word, args=args, when=facts["when"], unless=facts["unless"], **said)
