@@ -132,7 +132,7 @@ def test_no_thread_dump_is_asked_of_a_process_that_would_die_of_it(
         rule = Process(match="org\\.ruby\\.Main", user=getpass.getuser())
         for how in ("sigquit", "jstack"):
             host = replace(jboss.host, services=(jboss.service(process=rule, thread_dump=how),))
-            said = threads.take(transport, host, "jboss", tmp_path / how)
+            said = threads.take(transport, host, "jboss", tmp_path / how, count=1)
             assert (said.status, sleeper.poll()) == ("failed", None)
             assert "would die of it" in (said.error or "")
     finally:

@@ -54,7 +54,7 @@ def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Transport, H
 def test_a_real_dump_is_saved_and_its_deadlock_named(jvm: tuple[Transport, Host], tmp_path: Path, kind: str) -> None:
     transport, host = jvm
     asked = replace(host, services=(replace(host.services[0], thread_dump=kind),))  # type: ignore[arg-type]
-    got = threads.take(transport, asked, "jboss", tmp_path)
+    got = threads.take(transport, asked, "jboss", tmp_path, count=1)
     assert (got.status, got.error) == ("ok", None)
     assert "Full thread dump" in got.files[0].read_text()
     assert [set(ring.threads) for ring in got.deadlocks] == [{"invoice-1", "invoice-2"}]
