@@ -3,6 +3,9 @@
 A line before the act (`intent`) and one after it (`result`). Each holds the hash of the line before it, so an edited,
 deleted or reordered line shows; `audit.head` holds number and hash of the last line, so a cut tail shows too. Writers
 are serialised by an flock. Nothing secret goes in: the words of a call are masked before.
+
+Half a line at the end, which the head has not counted, is what a writer killed in mid-write left: the next line takes it
+over as its `torn`, under its own hash. Half a line that was counted before is no such thing, and stays for `verify` to name.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +52,9 @@ def append(home: Path, entry: Mapping[str, Any]) -> str:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _held(home) as fd:
-            count, prev = _tail(fd)
+            count, prev, torn = _tail(fd, _read_head(home))
             line: dict[str, Any] = {"seq": count + 1, "at": time.time(), **entry, "prev": prev}
+            line |= {"torn": torn} if torn else {}
             line |= {"reason": mask(str(line["reason"]))} if line.get("reason") else {}
             line["hash"] = _digest(line)
             text = json.dumps(line, ensure_ascii=False, sort_keys=True, default=str) + "\n"
@@ -75,7 +79,7 @@ def after(home: Path, entry: Mapping[str, Any]) -> str | None:
 def entries(home: Path) -> Iterator[dict[str, Any]]:
     """All acts, oldest first; lines that are no JSON are left out (`verify` names them)."""
     for _, value in _lines(home):
-        if value is not None:
+        if value is not None and not isinstance(value, Torn):
             yield value
 
 
@@ -94,8 +98,15 @@ def verify(home: Path, *, told: Sequence[tuple[int, str]] = ()) -> int:
     mark = _read_head(home)
     prev, count, marked = ZERO, 0, ZERO
     for number, value in _lines(home):
+        if isinstance(value, Torn) and not _counted(mark, count):
+            break
         count = number
-        if value is None or not _follows(value, number, prev) or not remembered.get(number, set()) <= {value["hash"]}:
+        if (
+            value is None
+            or isinstance(value, Torn)
+            or not _follows(value, number, prev)
+            or not remembered.get(number, set()) <= {value["hash"]}
+        ):
             raise Failed(
                 f"{home / 'audit.jsonl'}:{number}: edited, moved, or lines before it are missing",
                 next="compare with a copy elsewhere; the lines before it hold", code="audit-broken",
@@ -107,6 +118,20 @@ def verify(home: Path, *, told: Sequence[tuple[int, str]] = ()) -> int:
     if (last := max(remembered, default=0)) > count:
         raise _cut(home, count, f"MongoDB remembers {last} lines")
     return count
+
+
+def torn(home: Path) -> list[int]:
+    """The lines before which a writer was killed in mid-write; the last may be the one that is not written yet."""
+    found = []
+    for number, value in _lines(home):
+        if isinstance(value, Torn) or (value is not None and value.get("torn")):
+            found.append(number)
+    return found
+
+
+def _counted(mark: Mapping[str, Any] | None, count: int) -> bool:
+    """Has the head counted more than these lines?"""
+    return mark is not None and mark["seq"] > count
 
 
 def _follows(value: Mapping[str, Any], number: int, prev: str) -> bool:
@@ -135,18 +160,24 @@ def _held(home: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _tail(fd: int) -> tuple[int, str]:
-    """Number and hash of the last line. Half a line, from a kill in mid-write, is ended so that `verify` names it."""
+def _tail(fd: int, mark: Mapping[str, Any] | None) -> tuple[int, str, str]:
+    """Number and hash of the last line, and half a line behind it, from a kill in mid-write, which is taken off. One that the
+    head has counted is ended instead, so that `verify` names it."""
     data = _last_piece(fd)
-    if data and not data.endswith(b"\n"):
-        os.write(fd, b"\n")
-    for raw in reversed(data.splitlines()):
-        try:
+    whole, _, rest = data.rpartition(b"\n")
+    half = rest if rest and _read(rest) is None else b""
+    count, prev = 0, ZERO
+    for raw in reversed((whole if half else data).split(b"\n")):
+        with suppress(ValueError, KeyError, TypeError):
             value = json.loads(raw)
-            return int(value["seq"]), str(value["hash"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0, ZERO
+            count, prev = int(value["seq"]), str(value["hash"])
+            break
+    if half and not _counted(mark, count):
+        os.ftruncate(fd, os.fstat(fd).st_size - len(half))
+        return count, prev, half.decode("utf-8", "replace")
+    if rest:
+        os.write(fd, b"\n")
+    return count, prev, ""
 
 
 def _whole(fd: int, line: bytes) -> None:
@@ -167,17 +198,27 @@ def _last_piece(fd: int, size: int = 1 << 20) -> bytes:
     return os.pread(fd, size, max(0, end - size))
 
 
+class Torn(dict[str, Any]):
+    """Half a line at the end of the file."""
+
+
+def _read(raw: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _lines(home: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Number and value of every line; None for one that is none of ours, Torn for half a one at the end."""
     path = home / "audit.jsonl"
     if not path.exists():
         return
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
-            try:
-                value = json.loads(raw)
-            except ValueError:
-                value = None
-            yield number, value if isinstance(value, dict) else None
+            value = _read(raw)
+            yield number, Torn() if value is None and not raw.endswith(b"\n") else value
 
 
 def _head(home: Path, line: Mapping[str, Any]) -> None:

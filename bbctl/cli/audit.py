@@ -56,5 +56,9 @@ def verify(ctx: typer.Context) -> None:
         if why
         else ""
     )
-    value = {"lines": count, "whole": True, "remembered": max(told)[0] if told else None, "unasked": why}
-    call.show(value, lambda: f"{count} lines, all as they were written{agrees}")
+    torn = audit.torn(call.settings.home())
+    value = {
+        "lines": count, "whole": True, "torn": torn, "remembered": max(told)[0] if told else None, "unasked": why,
+    }  # fmt: skip
+    killed = f"; a writer was killed in mid-write before line {', '.join(map(str, torn))}" if torn else ""
+    call.show(value, lambda: f"{count} lines, all as they were written{killed}{agrees}")

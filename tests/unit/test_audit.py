@@ -61,6 +61,45 @@ def test_a_writer_killed_before_it_moved_the_head_leaves_no_false_alarm(home: Pa
     assert audit.verify(home) == 7
 
 
+@pytest.mark.parametrize("kept", [1, 40, -2])
+def test_a_writer_killed_in_mid_write_is_told_and_the_chain_goes_on_behind_it(home: Path, kept: int) -> None:
+    path, head = home / "audit.jsonl", (home / "audit.head").read_text()
+    before = path.read_bytes()
+    audit.append(home, {"operator": "ann", "n": 6})
+    half = path.read_bytes()[len(before) :][:kept]
+    path.write_bytes(before + half)
+    (home / "audit.head").write_text(head)
+    assert (audit.verify(home), audit.torn(home), len(list(audit.entries(home)))) == (6, [7], 6)
+    for n in (7, 8):
+        audit.append(home, {"operator": "ann", "n": n})
+    assert (audit.verify(home), audit.torn(home)) == (8, [7])
+    assert [e.get("torn") for e in audit.entries(home)][5:] == [None, half.decode(), None], (
+        "what there was of it is kept"
+    )
+    path.write_text(path.read_text().replace('"torn": ', '"thorn": '))
+    with pytest.raises(Failed, match=r"audit\.jsonl:7:"):
+        audit.verify(home)
+
+
+def test_a_line_killed_before_its_end_of_line_is_whole(home: Path) -> None:
+    path, head = home / "audit.jsonl", (home / "audit.head").read_text()
+    audit.append(home, {"n": 6})
+    path.write_bytes(path.read_bytes()[:-1])
+    (home / "audit.head").write_text(head)
+    assert (audit.verify(home), audit.torn(home)) == (7, [])
+    audit.append(home, {"n": 7})
+    assert (audit.verify(home), audit.torn(home)) == (8, [])
+
+
+def test_half_of_a_line_that_was_whole_before_is_found_however_many_follow(home: Path) -> None:
+    path = home / "audit.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    for _ in range(2):
+        with pytest.raises(Failed, match=r"audit\.jsonl:6:"):
+            audit.verify(home)
+        audit.append(home, {"n": 6})
+
+
 def test_passwords_in_urls_are_masked() -> None:
     assert audit.masked(["--x", "mongodb://u:secret@h/db", "redis://:secret@h"]) == [
         "--x",
