@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Generic, TypeVar
 
 from bbctl.errors import UsageError
-from bbctl.model import Ran
-
-T = TypeVar("T")
 
 # Linux gives a single argument 128 KiB (MAX_ARG_STRLEN), and sshd hands the whole text to the shell as one.
 MAX_TEXT = 128 * 1024 - 1024
@@ -47,14 +42,6 @@ _READ = (
     "c=;i={lines};while [ $i -gt 0 ];do IFS= LC_ALL=C read -r l<&3||break;c=$c${{l#?}}'\n';i=$((i-1));done;"
     "case $i$c in 0:\\;*);;*)echo it came cut short >&2;exit 255;;esac"
 )
-
-
-@dataclass(frozen=True)
-class Question(Generic[T]):
-    """What to ask a host, and how to understand its answer."""
-
-    text: str
-    understand: Callable[[Ran], T]
 
 
 def quote(word: str) -> str:
