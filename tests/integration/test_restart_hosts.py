@@ -221,13 +221,20 @@ def test_a_rehearsal_and_a_dry_run_leave_nothing_behind(one: Shop, host: Member)
 
 
 def test_a_rehearsal_tells_that_the_lock_could_not_be_taken_as_the_run_would(one: Shop, host: Member) -> None:
-    (host.home / ".bbctl").write_text("in the way\n")
-    rehearsed, run = one.change("restart", "h1", "--rehearse"), one.change("restart", "h1")
+    folder, aside = host.home / ".bbctl", host.home / "aside"
+    folder.mkdir(exist_ok=True)
+    folder.rename(aside)
+    folder.write_text("in the way\n")
+    try:
+        rehearsed, run = one.change("restart", "h1", "--rehearse"), one.change("restart", "h1")
+    finally:
+        folder.unlink()
+        aside.rename(folder)
     assert (rehearsed.code, run.code) == (1, 1)
     for said in (rehearsed, run):
         (step,) = [s for s in said.record["hosts"][0]["steps"] if s["step"] == "lock"]
         assert step["outcome"] == "failed"
-        assert str(host.home / ".bbctl") in step["detail"]
+        assert str(folder) in step["detail"]
     assert host.calls == []
 
 
