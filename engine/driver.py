@@ -7,6 +7,7 @@ from typing import Any
 
 from pymongo.errors import (
     ConfigurationError,
+    ConnectionFailure,
     NotPrimaryError,
     OperationFailure,
     PyMongoError,
@@ -71,6 +72,16 @@ def sentence(error: PyMongoError, url: str) -> str:
     if told != brief(error):
         return f"MongoDB {where} {told}"
     return f"MongoDB: {told}" if where in told else f"MongoDB {where}: {told}"
+
+
+def outage(error: PyMongoError, url: str) -> str:
+    """The same in words that do not vary while it lasts: not by the call that met it, nor by the server that was asked first."""
+    where = ",".join(sorted(place(url).split(",")))
+    if electing(error):
+        return f"MongoDB {where} has no primary"
+    if isinstance(error, ConnectionFailure):
+        return f"MongoDB {where} cannot be reached"
+    return f"MongoDB {where} does not answer in time" if error.timeout else sentence(error, url)
 
 
 def unfit(hello: Mapping[str, Any], version: str) -> str | None:

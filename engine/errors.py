@@ -110,8 +110,10 @@ class TooLarge(EngineError):
 
 
 class StoreDown(EngineError):
-    """The database cannot take (or confirm) what was asked within its deadline."""
+    """The database cannot take (or confirm) what was asked within its deadline. `outage` is the same for one outage, whichever
+    call met it, and when."""
 
+    outage: str | None = None
     code = "store-down"
     next = "bbctl stores status"
 

@@ -60,8 +60,8 @@ def workers(rt: Runtime) -> list[WorkerRecord]:
 
 
 def health(rt: Runtime) -> Health:
-    """Never raises: tries one majority write, and Redis."""
-    return Health(mongo=rt.store.ping(), redis=rt.hints.ping())
+    """Never raises: tries one majority write, and Redis. Servers that meet the same outage say the same of it."""
+    return Health(mongo=rt.store.ping(alike=True), redis=rt.hints.ping())
 
 
 def store_troubles(rt: Runtime, within: float) -> tuple[str | None, str | None]:

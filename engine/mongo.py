@@ -231,13 +231,16 @@ class Connection:
             self._offset = hello["localTime"].replace(tzinfo=UTC).timestamp() - (at + back) / 2
             self._trip, self._trusted = max(back - at, 0.0005), back
 
-    def ping(self, within: float = 1.5) -> str | None:
-        """None if a majority takes a write, else why not, in one line; known after `within` seconds, whoever asks."""
+    def ping(self, within: float = 1.5, *, alike: bool = False) -> str | None:
+        """None if a majority takes a write, else why not, in one line; known after `within` seconds, whoever asks. `alike`: in
+        words that all who meet the same outage say."""
         try:
             with pymongo.timeout(within), self._wire():
                 self.open(within)
                 self.db["health"].update_one({"_id": "ping"}, {"$set": {"at": time.time()}}, upsert=True)
-        except (StoreDown, StoreTooOld, BadRequest) as error:
+        except StoreDown as error:
+            return (alike and error.outage) or error.message
+        except (StoreTooOld, BadRequest) as error:
             return error.message
         return None
 
@@ -272,8 +275,12 @@ class Connection:
             self._lost = since
 
     def _trouble(self, error: PyMongoError) -> EngineError:
-        kind = StoreTooOld if driver.speaks_too_old(error) else StoreDown
-        return kind(driver.sentence(error, self._settings.mongo_url))
+        url = self._settings.mongo_url
+        if driver.speaks_too_old(error):
+            return StoreTooOld(driver.sentence(error, url))
+        down = StoreDown(driver.sentence(error, url))
+        down.outage = driver.outage(error, url)
+        return down
 
     def _wire(self) -> _Wire:
         return _Wire(self)

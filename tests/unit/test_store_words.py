@@ -6,12 +6,15 @@ import pytest
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
 
-from engine.driver import sentence, unfit
+from engine.driver import outage, sentence, unfit
 from engine.settings import place
 
 
@@ -55,6 +58,38 @@ URL = "mongodb://ann:secret@h1:1/db"
 )  # fmt: skip
 def test_an_error_of_the_driver_is_one_sentence_that_names_the_place(error: PyMongoError, told: str) -> None:
     assert sentence(error, URL) == told
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        (
+            [
+                ServerSelectionTimeoutError(
+                    "h2:2: refused,h1:1: timed out (configured timeouts: 2000ms), Timeout: 1.4s"
+                ),
+                ServerSelectionTimeoutError("No replica set members found yet, Timeout: 2s"),
+                AutoReconnect("h1:1: connection closed"),
+                NetworkTimeout("h2:2: timed out"),
+            ],
+            "MongoDB h1:1,h2:2 cannot be reached",
+        ),
+        (
+            [
+                ServerSelectionTimeoutError("No primary available for writes, Timeout: 1.2s"),
+                NotPrimaryError("not primary"),
+                OperationFailure("shutting down", 91),
+            ],
+            "MongoDB h1:1,h2:2 has no primary",
+        ),
+        ([ExecutionTimeout("exceeded", 50)], "MongoDB h1:1,h2:2 does not answer in time"),
+    ],
+)
+def test_one_outage_has_one_wording_whichever_call_meets_it_and_whatever_the_order_of_servers(
+    errors: list[PyMongoError], told: str
+) -> None:
+    urls = ("mongodb://ann:secret@h1:1,h2:2/db", "mongodb://bob:secret@h2:2,h1:1/db?replicaSet=rs0")
+    assert {outage(error, url) for error in errors for url in urls} == {told}
 
 
 @pytest.mark.parametrize(
