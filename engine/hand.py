@@ -91,7 +91,7 @@ class Hand:
             self._next_pop = 0.0
         elif now >= self._next_pop:
             self._next_pop = now + BUSY_POP
-            ids = self.rt.hints.pop(min(self.rt.settings.pop, room))
+            ids = self.rt.hints.pop(self.rt.settings.pop, room)
         ids = [id for id in dict.fromkeys(ids) if id not in self.held or self.held[id].flying]
         if ids:
             self.claimed(self.rt.store.claim(ids, token(), self.worker))

@@ -56,12 +56,16 @@ class Hints:
             self._try(lambda client: client.rpush(self.key, *wanted), None)
             failpoint("hint.after")
 
-    def pop(self, most: int) -> list[str]:
-        """At most half of what waits: with large pieces at the end one worker would still have much when all others have none."""
+    def pop(self, few: int, most: int) -> list[str]:
+        """`few`, or a quarter of what waits where that is more; never above `most`, nor above half of what waits.
+
+        With large pieces at the end one worker would still have much when all others have none; with small ones each
+        round does less, and costs the database as much.
+        """
         waiting = self.depth()
         if not waiting:
             return []
-        count = min(most, (waiting + 1) // 2)
+        count = min(most, max(few, waiting // 4), (waiting + 1) // 2)
         return _words(self._try(lambda client: client.lpop(self.key, count), None))
 
     def wait(self, seconds: float) -> list[str]:

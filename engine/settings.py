@@ -41,7 +41,7 @@ class Settings:
     """POSTs and slow handlers under way at once, per worker process."""
 
     pop: int = 16
-    """Hints taken at once: more, and one worker takes them all."""
+    """Hints taken at once where few wait: with more one worker would take them all."""
     hold: int = 64
     """Nodes a worker process holds at once."""
     slice: float = 0.020

@@ -189,7 +189,17 @@ def test_a_busy_worker_leaves_the_others_half_of_what_waits_and_yet_the_last_is_
     hints = Hints(redis_server.url(), prefix=token(), timeout=5.0)
     ids = [f"n{place}" for place in range(41)]
     hints.push(ids)
-    taken = [hints.pop(16) for _ in range(8)]
+    taken = [hints.pop(16, 32) for _ in range(8)]
     assert [len(piece) for piece in taken] == [16, 13, 6, 3, 2, 1, 0, 0]
     assert [id for piece in taken for id in piece] == ids
+    hints.close()
+
+
+def test_of_a_long_queue_a_worker_takes_more_at_once_and_never_more_than_it_has_room_for(redis_server: Redis) -> None:
+    hints = Hints(redis_server.url(), prefix=token(), timeout=5.0)
+    ids = [f"n{place}" for place in range(200)]
+    hints.push(ids)
+    taken = [hints.pop(16, room) for room in (32, 32, 7, 32, 32)]
+    assert [len(piece) for piece in taken] == [32, 32, 7, 32, 24]
+    assert [id for piece in taken for id in piece] == ids[:127]
     hints.close()

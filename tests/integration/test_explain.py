@@ -254,5 +254,5 @@ def test_an_emptied_redis_is_seen_and_what_is_due_is_hinted_again(mongo_url: str
         client.flushall()
         said, kept = job.run(rt, kept, 3)
         assert kept["flushes"] == [{"at": 3, "hinted": 1}]
-        assert rt.hints.pop(10) == [b.state.subject.id]
+        assert rt.hints.pop(10, 10) == [b.state.subject.id]
     rt.close()
