@@ -1,7 +1,7 @@
 """`python -m bench.ssh [--hosts 10,50,200] [--only REGEX] [--parts cold,tail]`: walls, client CPU, and how many times ours they are.
 
-Hosts are real sshd on loopback addresses, logged in to as a user with a plain shell (made and removed again when root: a
-login shell that reads much would drown the difference). Peers live in a virtualenv of their own, made when missing.
+Hosts are real sshd on loopback addresses, logged in to as a user with bash and the system's own start-up files, as people's
+accounts have (made and removed again when root). Peers live in a virtualenv of their own, made when missing.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ def start_up(ground: Ground, times: int = 9) -> None:
 
 @contextmanager
 def login() -> Iterator[str]:
-    """A user with a plain shell to log in as; without root whoever runs this."""
+    """A new user with bash to log in as; without root whoever runs this."""
     if os.geteuid():
         yield pwd.getpwuid(os.geteuid()).pw_name
         return
-    subprocess.run(["useradd", "-m", "-s", "/bin/sh", "-p", "*", USER], check=True)
+    subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-p", "*", USER], check=True)
     try:
         yield USER
     finally:
