@@ -243,6 +243,7 @@ def shop(folder: Path, count: int = 1, *, door: str = "") -> Iterator[Shop]:
     names = [f"h{n}.snc1" for n in range(1, count + 1)]
     net = 100 + os.getpid() % 100
     force = f"\nForceCommand /bin/sh {folder}/door.sh" if door else ""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "door.sh").write_text(door)
     matches = [
         f"Match LocalAddress 127.0.{net}.{n}\nSetEnv HOME={folder}/user-{name}{force}"
