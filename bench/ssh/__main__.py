@@ -102,11 +102,13 @@ def login() -> Iterator[str]:
     if os.geteuid():
         yield pwd.getpwuid(os.geteuid()).pw_name
         return
+    gone = ["userdel", "-r", USER]
+    subprocess.run(gone, stderr=subprocess.DEVNULL, check=False)  # one that was killed left it
     subprocess.run(["useradd", "-m", "-s", "/bin/bash", "-p", "*", USER], check=True)
     try:
         yield USER
     finally:
-        subprocess.run(["userdel", "-r", USER], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(gone, stderr=subprocess.DEVNULL, check=False)
 
 
 def peers_venv(path: Path) -> Path:
