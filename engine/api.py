@@ -41,6 +41,7 @@ GRACE = 10  # seconds for requests under way once asked to stop
 HEAD_LIMIT = 65_536  # bytes of request line and headers
 HEAD_SECONDS = 20.0  # to send them
 LINGER_SECONDS = 2.0  # reading on after an early answer, so that the answer is not lost to a reset
+STORE = 2 / 3  # of the deadline: what a request may wait for MongoDB in all, lest its answer be that it came too late
 WAITING = 16  # requests that may wait for each thread
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) [/*]\S* HTTP/1\.[01]\r?\n")
 
@@ -186,22 +187,23 @@ class App:
         """In a thread: who is it, what do they say, what becomes of it."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            client = self.gate.admit(route.auth, headers)
-            _plain_body(body, headers)
-            values = read_request(
-                query=scope["query_string"], body=body, content_type=headers.get(b"content-type", "").lower()
-            )
-            ask = Ask(
-                rt=self.rt,
-                door=self.door,
-                client=client,
-                names=names,
-                params=Params(values),
-                tid=tid,
-                key=_key(headers) if route.keyed else None,
-                attempt=_attempt(headers),
-            )
-            value = route.call(ask)
+            with self.rt.store.within(self.serving.deadline * STORE):
+                client = self.gate.admit(route.auth, headers)
+                _plain_body(body, headers)
+                values = read_request(
+                    query=scope["query_string"], body=body, content_type=headers.get(b"content-type", "").lower()
+                )
+                ask = Ask(
+                    rt=self.rt,
+                    door=self.door,
+                    client=client,
+                    names=names,
+                    params=Params(values),
+                    tid=tid,
+                    key=_key(headers) if route.keyed else None,
+                    attempt=_attempt(headers),
+                )
+                value = route.call(ask)
         except EngineError as error:
             return _trouble(error)
         status = route.status

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC
 from types import TracebackType
@@ -52,6 +54,10 @@ GONE = 1.0
 """Seconds that a call waits for a primary that has been lost for longer than that."""
 HUNG = 3.0
 """Seconds that a call waits for a primary that is there and has let the last call run into its deadline."""
+LEAST = 0.01
+"""Seconds that a call has where its caller's time is over: a deadline, while 0 would be none."""
+
+_until: ContextVar[float] = ContextVar("until", default=float("inf"))
 
 INDEXES = [
     IndexModel([("due", ASCENDING)], name="due", partialFilterExpression={"due": {"$gt": 0}}),
@@ -255,12 +261,23 @@ class Connection:
 
     def _patience(self) -> float:
         """Seconds a call may take."""
-        full = self._settings.store_timeout * 2
+        now = time.monotonic()
+        full = min(self._settings.store_timeout * 2, max(LEAST, _until.get() - now))
         lost = self._lost
         if lost is None:
             return full
         there = self._client is not None and self._client.primary is not None
-        return min(full, max(HUNG if there else GONE, lost + RIDE - time.monotonic()))
+        return min(full, max(HUNG if there else GONE, lost + RIDE - now))
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """All calls that this thread makes in here have so long together."""
+        token = _until.set(time.monotonic() + seconds)
+        try:
+            with pymongo.timeout(seconds):
+                yield
+        finally:
+            _until.reset(token)
 
     def _seen(self, primary: bool) -> None:
         """What the driver's own look at the servers has found."""
