@@ -41,7 +41,7 @@ GRACE = 10  # seconds for requests under way once asked to stop
 HEAD_LIMIT = 65_536  # bytes of request line and headers
 HEAD_SECONDS = 20.0  # to send them
 LINGER_SECONDS = 2.0  # reading on after an early answer, so that the answer is not lost to a reset
-STORE = 2 / 3  # of the deadline: what a request may wait for MongoDB in all, lest its answer be that it came too late
+STORE = 1 / 2  # of the deadline: what a request may ask of MongoDB; the call of others that it waits behind may last on
 WAITING = 16  # requests that may wait for each thread
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) [/*]\S* HTTP/1\.[01]\r?\n")
 

@@ -7,12 +7,11 @@ its question. Knows no store.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from engine.errors import EngineError, StoreDown
+from engine.errors import EngineError
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -24,20 +23,17 @@ class _Call(Generic[Q]):
     answer: Any = None
     error: BaseException | None = None
     done: bool = False
-    asked: float = field(default_factory=time.monotonic)
 
 
 class Together(Generic[Q, A]):
     """`work` answers questions in their order. An EngineError of its reaches all who asked with them; a defect only the
-    one who is answered by it alone. A store that went down while somebody waited for his turn is his answer too: nobody
-    sits out its deadline twice. Safe for threads; `work` must not ask here itself."""
+    one who is answered by it alone. Safe for threads; `work` must not ask here itself."""
 
     def __init__(self, work: Callable[[Sequence[Q]], Sequence[A]]) -> None:
         self._work = work
         self._turn = threading.Lock()
         self._gathering = threading.Lock()
         self._waiting: list[_Call[Q]] = []
-        self._down: tuple[float, StoreDown] | None = None
 
     def ask(self, question: Q) -> A:
         call = _Call(question)
@@ -47,23 +43,13 @@ class Together(Generic[Q, A]):
             if not call.done:
                 with self._gathering:
                     calls, self._waiting = self._waiting, []
-                self._answer(self._still_hopeful(calls))
+                self._answer(calls)
         if call.error is not None:
             raise call.error
         answer: A = call.answer
         return answer
 
-    def _still_hopeful(self, calls: list[_Call[Q]]) -> list[_Call[Q]]:
-        """Those who asked since the store was last found down; the others are told."""
-        at, error = self._down or (0.0, None)
-        for call in calls:
-            if call.asked < at:
-                call.error, call.done = error, True
-        return [call for call in calls if not call.done]
-
     def _answer(self, calls: list[_Call[Q]]) -> None:
-        if not calls:
-            return
         try:
             for call, answer in zip(calls, self._work([call.question for call in calls]), strict=True):
                 call.answer = answer
@@ -72,8 +58,6 @@ class Together(Generic[Q, A]):
                 for call in calls:
                     self._answer([call])
                 return
-            if isinstance(error, StoreDown):
-                self._down = time.monotonic(), error
             for call in calls:
                 call.error = error
         for call in calls:

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -374,3 +375,29 @@ def test_a_redis_that_lets_us_do_no_more_than_we_need_is_well(desk: Desk, mongo_
         told = desk.ask("stores", "status")
         admin.execute_command("ACL", "DELUSER", "limited")
     assert told.code == 0, told.text
+
+
+def test_all_that_one_request_asks_of_a_frozen_database_has_one_deadline_together() -> None:
+    mongo = Mongo.start()
+    rt = open_runtime(Settings(mongo_url=mongo.url(), redis_url="redis://127.0.0.1:1/0"))
+    try:
+        assert rt.store.node("0") is None
+        mongo.nodes[0].send(signal.SIGSTOP)
+        began = time.monotonic()
+        with rt.store.within(0.5):
+            for ask in (lambda: rt.store.node("0"), lambda: rt.store.bump_root("0", 1, 1), lambda: rt.node("0")):
+                with pytest.raises(StoreDown):
+                    ask()
+        assert time.monotonic() - began < rt.settings.store_timeout, "each has had its own"
+        mongo.nodes[0].send(signal.SIGCONT)
+        assert wait_for("it to answer again", lambda: answers(rt))
+    finally:
+        mongo.nodes[0].send(signal.SIGCONT)
+        rt.close()
+        mongo.stop()
+
+
+def answers(rt: Runtime) -> bool:
+    with suppress(StoreDown):
+        return rt.store.bump_root("0", 1, 1) is None
+    return False

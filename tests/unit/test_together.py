@@ -34,10 +34,8 @@ class Work:
 
 def asked_at_once(work: Work, count: int) -> list[object]:
     """What came of 0, which goes alone, and of 1 … `count`, all asked while 0 is under way."""
-    return asked_of(Together(work), work, count)
+    together: Together[int, int] = Together(work)
 
-
-def asked_of(together: Together[int, int], work: Work, count: int) -> list[object]:
     def ask(number: int) -> object:
         try:
             return together.ask(number)
@@ -77,11 +75,3 @@ def test_a_store_that_is_gone_is_told_to_all_who_asked_together_and_to_nobody_el
 def test_a_defect_reaches_only_whoever_asked_for_it(bad: int) -> None:
     found = asked_at_once(Work(bad=bad), 3)
     assert found == [ZeroDivisionError if number == bad else 2 * number for number in range(4)]
-
-
-def test_a_store_that_goes_down_meanwhile_is_told_to_all_who_wait_and_asked_again_by_who_comes_later() -> None:
-    work = Work(down=0)
-    together: Together[int, int] = Together(work)
-    assert asked_of(together, work, 3) == [StoreDown] * 4
-    assert work.lists == [[0]]
-    assert together.ask(4) == 8
