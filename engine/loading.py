@@ -77,7 +77,7 @@ def main() -> int:
     try:
         load(json.load(sys.stdin))
     except BadRequest as error:
-        print(json.dumps({"message": error.message, "next": error.next}), file=out)
+        out.write(json.dumps({"message": error.message, "next": error.next}) + "\n")
         return UNLOADABLE
     return 0
 

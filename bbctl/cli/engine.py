@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from bbctl.cli.front import moment
 from bbctl.errors import BbctlError, ConfigError, Failed, Interrupted, Refused, StoreDown, UsageError
 from bbctl.near import nearest, shown
 from engine import errors
@@ -180,3 +181,8 @@ def client_for(rt: Runtime, named: str | None) -> ClientRecord:
     raise UsageError(
         f"there are several clients: {names}", code="which-client", next="the same command with --client NAME"
     )
+
+
+def when(option: str, text: str | None) -> int | None:
+    """A point in time as ms."""
+    return None if text is None else int(moment(text, option) * 1000)

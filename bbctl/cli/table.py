@@ -46,7 +46,7 @@ PANELS: dict[str, tuple[Command, ...]] = {
         Command("workflow why", "why is it not finished, and what to do", "workflow:why"),
         Command("workflow stuck", "all that need attention, grouped by cause", "workflow:stuck", outputs=LISTS),
         Command("workflow heal", "repair what a crash left; a dry run without --apply", "workflow:heal"),
-        Command("workflow list", "find workflows", "workflow:list_workflows", outputs=LISTS),
+        Command("workflow list", "find workflows", "listing:list_workflows", outputs=LISTS),
         Command("workflow show", "the tree: age, attempt, next try, the blocker", "workflow:show"),
         Command("workflow history", "every change, or what ran when", "workflow:history"),
         Command("workflow start", "create a workflow, and signal it", "launch:start"),

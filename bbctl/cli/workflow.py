@@ -1,17 +1,15 @@
-"""`bbctl workflow …`, the questions: why, stuck, heal, list, show, history, report. The acts are in `steer`."""
+"""`bbctl workflow …`, the questions: why, stuck, heal, show, history, report; list is in `listing`. The acts are in `steer`."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bbctl.cli.engine import as_text, client_for, find, remember, runtime, until_interrupted
-from bbctl.cli.front import Call, DryRun, Reason, moment, seconds
+from bbctl.cli.engine import find, remember, runtime, until_interrupted, when
+from bbctl.cli.front import Call, DryRun, Reason, seconds
 from bbctl.errors import UsageError
 from bbctl.render import plain
 
@@ -156,74 +154,6 @@ def _finding(f: Finding) -> dict[str, Any]:
         "mode": f.row.mode, "applied": f.applied, "statuses": {"server": f.node.ss, "client": f.node.cs},
         "found": f.row.says, "consequence": f.consequence,
     }  # fmt: skip
-
-
-def list_workflows(
-    ctx: typer.Context,
-    name: Annotated[str | None, typer.Option("--name", metavar="N", help="Workflows of this name.")] = None,
-    subject: Annotated[
-        str | None, typer.Option("--subject", metavar="TEXT|KEY=VALUE", help="A piece of the subject, or a pair in it.")
-    ] = None,
-    status: Annotated[str | None, typer.Option("--status", metavar="S", help="With a node in this status now.")] = None,
-    past_status: Annotated[
-        str | None, typer.Option("--past-status", metavar="S", help="With a node that was in this status.")
-    ] = None,
-    client: Annotated[str | None, typer.Option("--client", metavar="C", help="Of this client.")] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="D", help="With a change since then: 2h, 03:00, …")
-    ] = None,
-    paused: Annotated[bool, typer.Option("--paused", help="Paused ones only.")] = False,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="At most that many.")] = 25,
-    before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Older than this workflow.")] = None,
-) -> None:
-    """Find workflows, newest first, and how each stands: the verdict of `wf why`, since when, its nodes done and all.
-
-    \b
-    Examples:
-      bbctl wf list --subject invoice=4711
-      bbctl wf list --status retries_exhausted --since 1d
-      bbctl wf list --paused -o name
-    """
-    from bbctl.render import workflow as screens
-    from engine import overview, present, workflows
-    from engine.model import Search
-
-    call: Call = ctx.obj
-    for option, word in (("--status", status), ("--past-status", past_status)):
-        _known_status(option, word)
-    pair = subject.split("=", 1) if subject and "=" in subject else None
-    with runtime(call) as rt:
-        wanted = Search(
-            name=as_text("--name", name), text=None if pair else subject, status=status, past_status=past_status,
-            per_page=limit + 1, since=_when("--since", since), last_id=find(rt, before).wf if before else None,
-        )  # fmt: skip
-        owner = client_for(rt, client).id if client else None
-        key, value = pair or (None, None)
-        found = workflows.list_workflows(rt, owner, wanted, paused=paused, key=key, value=value)
-        found, more = found[:limit], len(found) > limit
-        names = {c.id: c.name for c in workflows.list_clients(rt)}
-        judged = call.output != "name"
-        standings = overview.overview(rt, found, expected=call.fleet.expected) if judged else {}
-        now = rt.store.now()
-    none = overview.Standing()
-    rows = [
-        {**present.workflow(n), "client": names.get(n.client, n.client), **standings.get(n.id, none).as_json()}
-        for n in found
-    ]
-    call.show(rows, lambda: screens.listing(found, names, standings, now), name="id")
-    if more and call.output == "table":
-        asked = {
-            "--name": name, "--subject": subject, "--status": status, "--past-status": past_status, "--client": client,
-            "--since": since, "--limit": None if limit == 25 else str(limit),
-        }  # fmt: skip
-        call.say(f"there are more · next  {_next_page(found[-1], asked, paused=paused)}")
-    remember(call, found)
-
-
-def _next_page(last: Node, asked: Mapping[str, str | None], *, paused: bool) -> str:
-    """The same command, from where this page ends."""
-    said = [f"{option} {shlex.quote(word)}" for option, word in asked.items() if word is not None]
-    return " ".join(["bbctl wf list", *said, *(["--paused"] if paused else []), "--before", last.tail or last.id])
 
 
 def show(
@@ -383,7 +313,7 @@ def report(
     from engine import figures, present
 
     call: Call = ctx.obj
-    began = _when("--since", since)
+    began = when("--since", since)
     with runtime(call) as rt:
         found, nodes = figures.daily_report(rt, since=began or 0, expected=call.fleet.expected)
     value = {
@@ -391,22 +321,3 @@ def report(
         "inconsistent": found.inconsistent, "nodes": nodes,
     }  # fmt: skip
     call.show(value, lambda: screens.report(found))
-
-
-# -- words -----------------------------------------------------------------------------------------------------------
-
-
-def _when(option: str, text: str | None) -> int | None:
-    """A point in time as ms."""
-    return None if text is None else int(moment(text, option) * 1000)
-
-
-def _known_status(option: str, word: str | None) -> None:
-    from bbctl.near import hint
-    from engine.states import CLIENT, SERVER
-
-    known = {*SERVER, *CLIENT}
-    if word is not None and word not in known:
-        raise UsageError(
-            f"{option} {word}: no such status{hint(word, known)}", next=f"one of {', '.join(sorted(known))}"
-        )

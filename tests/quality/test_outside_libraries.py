@@ -39,6 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 KNOW_THE_ENGINE = (
     "bbctl/cli/engine.py",
     "bbctl/cli/workflow.py",
+    "bbctl/cli/listing.py",
     "bbctl/cli/steer.py",
     "bbctl/cli/launch.py",
     "bbctl/cli/regroup.py",
