@@ -162,6 +162,8 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return report(Interrupted("interrupted"), state)
     except BbctlError as error:
+        if isinstance(error, UsageError) and error.next is None:
+            error.next = _help(state)
         return report(error, state)
     except Exception as error:
         return report(translate(error, state), state)
@@ -294,8 +296,7 @@ def translate(error: Exception, state: dict[str, Any]) -> BbctlError:
         return Interrupted("interrupted")
     shown = getattr(error, "format_message", None)
     if shown is not None and hasattr(error, "exit_code"):  # Typer's usage errors
-        command: Command | None = state["command"]
-        return UsageError(str(shown()), next=f"bbctl {command.name if command else ''} --help".replace("  ", " "))
+        return UsageError(str(shown()), next=_help(state))
     if type(error).__module__ == "engine.errors":
         return BbctlError(
             str(error),
@@ -310,6 +311,11 @@ def translate(error: Exception, state: dict[str, Any]) -> BbctlError:
         return BbctlError("not finished", exit=int(getattr(error, "exit_code", 1)))
     home = Path(os.environ.get("BBCTL_HOME") or Path.home() / ".local/state/bbctl")
     return BbctlError(defects.told(home, error), code="defect")
+
+
+def _help(state: dict[str, Any]) -> str:
+    command: Command | None = state["command"]
+    return f"bbctl {command.name} --help" if command else "bbctl --help"
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

@@ -157,7 +157,7 @@ def _shown(url: str | None) -> str | None:
 def _table(rows: list[dict[str, Any]]) -> str | None:
     if not rows:
         return "no clients; bbctl client add NAME"
-    table = screen.table("NAME", "ID", "ACTIVITIES", "DECISIONS", "NOTIFICATIONS")
+    table = screen.table("name", "id", "activities", "decisions", "notifications")
     for row in rows:
         endpoints = (
             row["activityEndpoint"] or "in Python",

@@ -127,7 +127,7 @@ class Call:
 def need_reason(force: bool, reason: str | None) -> None:
     """`--force` overrides the capacity guard only, and needs a reason (2 without)."""
     if force and not reason:
-        raise UsageError("--force needs --reason: why may the guard be overridden?", next='add --reason "…"')
+        raise UsageError("--force needs --reason: why may the guard be overridden?")
 
 
 def seconds(text: str, option: str) -> float:
@@ -135,7 +135,7 @@ def seconds(text: str, option: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise UsageError(f"{option} {text}: {error}", next=f"{option} 5m") from None
+        raise UsageError(f"{option} {text}: {error}") from None
 
 
 def moment(text: str, option: str) -> float:
@@ -143,6 +143,4 @@ def moment(text: str, option: str) -> float:
     try:
         return parse_when(text, now=time.time())
     except ValueError as error:
-        raise UsageError(
-            f"{option} {text}: {error}", next=f"{option} 2h, or 03:00, yesterday, an ISO 8601 time"
-        ) from None
+        raise UsageError(f"{option} {text}: {error}") from None

@@ -51,11 +51,12 @@ def list_workflows(
     call: Call = ctx.obj
     for option, word in (("--status", status), ("--past-status", past_status)):
         _known_status(option, word)
+    text, changed = as_text("--name", name), when("--since", since)
     pair = subject.split("=", 1) if subject and "=" in subject else None
     with runtime(call) as rt:
         wanted = Search(
-            name=as_text("--name", name), text=None if pair else subject, status=status, past_status=past_status,
-            per_page=limit + 1, since=when("--since", since), last_id=find(rt, before).wf if before else None,
+            name=text, text=None if pair else subject, status=status, past_status=past_status,
+            per_page=limit + 1, since=changed, last_id=find(rt, before).wf if before else None,
         )  # fmt: skip
         owner = client_for(rt, client).id if client else None
         key, value = pair or (None, None)
@@ -89,6 +90,5 @@ def _known_status(option: str, word: str | None) -> None:
 
     known = {*SERVER, *CLIENT}
     if word is not None and word not in known:
-        raise UsageError(
-            f"{option} {word}: no such status{hint(word, known)}", next=f"one of {', '.join(sorted(known))}"
-        )
+        known_ones = ", ".join(sorted(known))
+        raise UsageError(f"{option} {word}: no such status{hint(word, known)}, of {known_ones}")

@@ -31,7 +31,7 @@ def add(
     """
     call: Call = ctx.obj
     if not reason:
-        raise UsageError("a silence needs a reason: somebody will wonder", next='add --reason "…"')
+        raise UsageError("a silence needs --reason: somebody will wonder")
     names, lasts = _names(call, target), seconds(for_, "--for")
     if dry_run:
         call.show(

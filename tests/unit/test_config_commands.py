@@ -158,3 +158,25 @@ def test_a_playbook_that_is_wrong_does_not_hide_the_others(bbctl: Bbctl) -> None
     assert rows["bad"]["error"].startswith(f"{folder / 'bad.yml'}:2: ")
     assert {rows[name]["error"] for name in ("good", "restart")} == {None}
     assert "dance" in bbctl("playbook", "list")[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("exec", "w1", "--timeout", "5", "--", "x"),
+        ("restart", "w1", "--force", "--yes"),
+        ("silence", "add", "w1", "--for", "1h"),
+        ("workflow", "list", "--since", "tomorow"),
+        ("workflow", "list", "--status", "gone"),
+        ("client", "add", "n", "--timeout", "5"),
+    ],
+)
+def test_a_word_that_cannot_be_meant_is_answered_with_the_help_of_its_command_and_starts_nothing(
+    bbctl: Bbctl, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    code, out, err = bbctl(*words)
+    assert (code, out) == (2, "")
+    command = " ".join(words[: 2 if words[0] in ("silence", "workflow", "client") else 1])
+    assert err.splitlines()[-1].startswith("next ")
+    assert err.splitlines()[-1].endswith(f" {command} --help")
+    assert not (tmp_path / "state/stores").exists()
